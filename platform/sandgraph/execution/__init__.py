@@ -1,0 +1,1 @@
+"""Runs graphs: the dispatcher decides, the worker runs attempts."""

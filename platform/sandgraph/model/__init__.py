@@ -1,0 +1,1 @@
+"""The domain: pure code, no I/O, no clock, no threads."""

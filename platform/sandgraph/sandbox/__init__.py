@@ -1,0 +1,1 @@
+"""Sandboxes: containers with hard limits, and the pool that keeps them warm."""

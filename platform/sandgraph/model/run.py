@@ -1,0 +1,115 @@
+"""Runs, node runs and attempts: their statuses, and what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """Status of one execution of a graph version."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run ended for good."""
+        return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED}
+
+
+class NodeRunStatus(StrEnum):
+    """Status of one node in one iteration."""
+
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class AttemptStatus(StrEnum):
+    """How one attempt ended, from the engine's facts and the supervisor's; ``running`` until then."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    KILLED = "killed"
+    NO_RESULT = "no_result"
+    RESULT_INVALID = "result_invalid"
+    OUTPUT_LIMIT = "output_limit"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRunKey:
+    """Names one NodeRun inside its run.
+
+    Attributes:
+        node: The node's name.
+        iteration: From 1; a loop node's or a cycle's every pass is its own NodeRun.
+    """
+
+    node: str
+    iteration: int = 1
+
+    def __str__(self) -> str:
+        """Render as ``node`` or ``node#3``."""
+        return self.node if self.iteration == 1 else f"{self.node}#{self.iteration}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt, a node or a run failed.
+
+    Attributes:
+        code: Stable identifier: an attempt's status, or what the scheduler found (``max_steps_exceeded`` …).
+        message: For a person.
+        type: The exception's class name, where submitted code raised.
+        traceback: The submitted code's own frames, cut to a bounded size.
+        node: The node that failed, where one did.
+        condition: The condition that raised, where one did.
+    """
+
+    code: str
+    message: str
+    type: str | None = None
+    traceback: str | None = None
+    node: str | None = None
+    condition: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt used, as far as it was measured.
+
+    Attributes:
+        wall_s: Seconds from dispatch into the sandbox to the outcome, by the host's clock.
+        cpu_s: CPU seconds, user and system, of all the attempt's processes that were waited for.
+        peak_memory_bytes: Largest resident set of any of them.
+        output_bytes: Bytes the submission printed.
+        oom_kills: Processes the kernel killed for memory; not all of them end the attempt.
+        exit_code: The child's exit code, where it exited.
+        signal: The signal that ended the child, where one did.
+        start_s: Seconds spent waiting for a started sandbox.
+    """
+
+    wall_s: float = 0.0
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    output_bytes: int = 0
+    oom_kills: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    start_s: float = 0.0

@@ -1,0 +1,127 @@
+"""What a sandbox is asked for, and what comes back: the seam between `execution` and whatever runs submitted code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandgraph_runner.protocol import Check, Job
+
+from sandgraph.model.limits import Limits
+from sandgraph.model.run import AttemptStatus, Failure, Usage
+from sandgraph.model.state import StateDiff
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom a sandbox works for; becomes the container's labels."""
+
+    run_id: str
+    node: str
+    iteration: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that submitted code printed.
+
+    Attributes:
+        stream: ``stdout`` or ``stderr``.
+        elapsed_s: Seconds since the attempt began, by the supervisor's clock.
+        text: Without its newline; invalid UTF-8 replaced, NUL replaced.
+        is_cut: Whether the line was longer than the limit, or the output's limit fell into it.
+    """
+
+    stream: str
+    elapsed_s: float
+    text: str
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The attempt's outcome, checked in form and size.
+
+    Attributes:
+        diff: What it changed in the state.
+        entered: False where a loop's first check said no.
+        again: Whether the loop goes on; None where it was not asked.
+        after: The outgoing edges' conditions, in the job's order; empty where the loop goes on.
+        usage: What it used.
+    """
+
+    diff: StateDiff
+    entered: bool
+    again: bool | None
+    after: tuple[bool, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The attempt ended without a result."""
+
+    status: AttemptStatus
+    failure: Failure
+    usage: Usage
+
+
+Outcome = Succeeded | Broken
+
+OnLog = Callable[[Sequence[LogLine]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProblem:
+    """What is wrong with one of the checked sources or expressions; ``index`` counts sources, then expressions."""
+
+    index: int
+    code: str
+    message: str
+    line: int | None
+    column: int | None
+
+
+class Sandbox(Protocol):
+    """One leased sandbox: good for a single job."""
+
+    @property
+    def sandbox_id(self) -> str:
+        """The container's id, or a name of the same kind."""
+
+    async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
+        """Run one job over a state (a JSON object's bytes) and say how it ended.
+
+        Never raises for anything submitted code does. Cancelling the task kills the container before the cancellation
+        goes on. Log lines are handed over in order, and all of them before this returns.
+        """
+
+    async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
+        """Check sources and expressions; an empty sequence means that nothing is wrong."""
+
+
+class Sandboxes(Protocol):
+    """Where sandboxes come from: the pool, or the in-process stand-in."""
+
+    async def start(self) -> None:
+        """Reap what an earlier process left and begin to fill.
+
+        Raises:
+            EngineUnavailable: The engine does not answer, or has no such image or runtime.
+        """
+
+    async def close(self) -> None:
+        """Remove every sandbox; afterwards no container of this process is left."""
+
+    def lease(self, limits: Limits, owner: Owner) -> AbstractAsyncContextManager[Sandbox]:
+        """Hand out a started sandbox with these limits; at the end of the block it is destroyed.
+
+        Raises (on entering):
+            EngineUnavailable: None could be started, after retries.
+        """
+
+    def facts(self) -> Mapping[str, object]:
+        """Tell what there is, for health checks: engine, image, sandboxes waiting and leased."""

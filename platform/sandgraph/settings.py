@@ -1,0 +1,76 @@
+"""The deployment's settings: the only reader of the environment.
+
+Every setting is an environment variable ``SANDGRAPH_<NAME>`` and, with dashes, an option of ``sandgraph serve``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sandgraph.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """What an operator can choose. Sizes are in the unit the name ends in; times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDGRAPH_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address the HTTP server binds.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server binds; 0 picks a free one.")
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
+    deployment: str = Field(
+        "default",
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
+        description="Names this deployment on the containers it owns; two on one engine need different names.",
+    )
+
+    docker_host: str | None = Field(
+        None, description="Address of the Docker engine; without it DOCKER_HOST, the CLI's context, then known sockets."
+    )
+    runner_image: str = Field("sandgraph-runner:latest", description="Image of the sandboxes.")
+    runtime: str | None = Field(None, description="OCI runtime of the sandboxes; without it the engine's default.")
+
+    pool_size: int = Field(2, ge=0, le=256, description="Started sandboxes kept waiting.")
+    pool_refill_parallelism: int = Field(2, ge=1, le=32, description="Sandboxes started at the same time.")
+    worker_slots: int = Field(4, ge=1, le=256, description="Attempts that run at the same time.")
+
+    max_active_runs: int = Field(32, ge=1, le=10_000, description="Runs in progress at the same time.")
+    max_queued_runs: int = Field(1_000, ge=0, le=1_000_000, description="Accepted runs that may wait for their turn.")
+
+    max_body_kb: int = Field(2_048, ge=1, le=262_144, description="Largest request body.")
+    max_code_kb: int = Field(256, ge=1, le=16_384, description="Largest source of one function or tool.")
+    max_state_kb: int = Field(4_096, ge=1, le=65_536, description="Largest state of a run, as JSON.")
+    max_state_keys: int = Field(10_000, ge=1, le=1_000_000, description="Most top-level keys of a state.")
+    max_state_depth: int = Field(64, ge=1, le=500, description="Deepest nesting of a state.")
+    max_nodes: int = Field(500, ge=1, le=10_000, description="Most nodes of a graph.")
+    max_edges: int = Field(2_000, ge=1, le=50_000, description="Most edges of a graph.")
+    max_steps: int = Field(10_000, ge=1, le=1_000_000, description="Ceiling of a graph's max_steps.")
+    run_timeout_s: float = Field(3_600, gt=0, le=604_800, description="Ceiling, and default, of a run's wall time.")
+    sync_wait_s: float = Field(600, gt=0, le=86_400, description="Longest that POST /graph/run waits for its run.")
+
+    ceiling_cpus: float = Field(2.0, gt=0, le=256, description="Most CPUs a node may ask for.")
+    ceiling_memory_mb: int = Field(1_024, ge=16, le=1_048_576, description="Most memory a node may ask for.")
+    ceiling_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest attempt a node may ask for.")
+    ceiling_pids: int = Field(256, ge=4, le=32_768, description="Most processes and threads a node may ask for.")
+    ceiling_tmp_mb: int = Field(256, ge=1, le=65_536, description="Largest /tmp a node may ask for.")
+    ceiling_output_kb: int = Field(16_384, ge=1, le=1_048_576, description="Most output a node may ask for.")
+
+    ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
+    ws_buffer: int = Field(1_000, ge=1, le=100_000, description="Records read ahead for one WebSocket.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment and lay ``overrides`` (options of the command line) over it.
+
+    Raises:
+        ConfigurationError: Names every setting that is wrong, at once.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors())
+        raise ConfigurationError(f"These settings cannot work: {wrong}") from None
