@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup venv demo serve test test-fast check bench lock
+
+# The newest of these that is at least 3.11; say `make PYTHON=… setup` for another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; exit; }; \
+	done; echo python3)
+VENV := .venv/bin
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make ready what is missing: .venv, a Docker engine, the runner image
+	@$(PYTHON) -m scripts.setup
+
+venv: ## Make .venv ready alone, without Docker
+	@$(PYTHON) -m scripts.setup --only venv
+
+demo: setup ## Run the code review workflow on a real file and watch it
+	@$(VENV)/python -m sandgraph demo
+
+serve: setup ## Start the platform on http://127.0.0.1:8000, data in ./data
+	@$(VENV)/sandgraph serve
+
+test: setup ## Run every test, against the real Docker engine
+	@$(VENV)/python -m pytest
+
+test-fast: venv ## Run the tests that need no Docker engine
+	@$(VENV)/python -m pytest -m "not docker and not compose"
+
+check: venv ## Lint, formatting, types, and who imports whom
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+
+bench: setup ## Print the benchmarks as ratios
+	@$(VENV)/python bench/run.py
+
+# Pins with hashes and without addresses, so that any mirror of the package index serves them.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock: ## Pin the dependencies anew from pyproject.toml (needs uv)
+	@$(LOCK) --output-file requirements.lock pyproject.toml
+	@$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml

@@ -1,0 +1,1 @@
+"""The project's own tools: setup and what it is made of."""
