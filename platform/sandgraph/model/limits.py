@@ -39,6 +39,18 @@ class Limits:
             if getattr(self, field.name) > getattr(ceiling, field.name)
         ]
 
+    def below(self, floor: Limits, path: str) -> list[Problem]:
+        """Return a problem for each limit that is below what a sandbox needs."""
+        return [
+            Problem(
+                f"{path}.{field.name}",
+                "limit_below_floor",
+                f"{getattr(self, field.name)} is below the least a sandbox needs, {getattr(floor, field.name)}.",
+            )
+            for field in fields(self)
+            if getattr(self, field.name) < getattr(floor, field.name)
+        ]
+
 
 #: The smallest values a limit may take: below them not even the supervisor starts.
 FLOOR = Limits(cpus=0.05, memory_mb=32, timeout_s=0.1, pids=8, tmp_mb=1, output_kb=1)

@@ -6,8 +6,11 @@ new top-level mapping that shares the values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+#: Commit number to its parents', as far back as live branches differ.
+Parents = Mapping[int, tuple[int, ...]]
 
 #: A JSON value as Python holds it.
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -84,3 +87,90 @@ class StateDiff:
                 raise ValueError(f"the key {entry.key!r} has two operations")
             read[entry.key] = entry
         return cls(tuple(read[key] for key in sorted(read)))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a branch sees: its own causal past and nothing else.
+
+    Attributes:
+        heads: Numbers of the last commits of that past, ascending; commit 0 is the initial state.
+        state: The state they make. Not to be changed.
+        writers: Key to the number of the commit that set or deleted it last.
+    """
+
+    heads: tuple[int, ...]
+    state: State
+    writers: Mapping[str, int]
+
+    @classmethod
+    def initial(cls, state: State) -> View:
+        """Return the view of commit 0."""
+        return cls((0,), state, dict.fromkeys(state, 0))
+
+    def after(self, number: int, diff: StateDiff) -> View:
+        """Return the view after this branch made a commit."""
+        if not diff:
+            return View((number,), self.state, self.writers)
+        return View((number,), diff.apply(self.state), {**self.writers, **{op.key: number for op in diff.ops}})
+
+    def without_old_deletions(self, parents: Parents) -> View:
+        """Forget who deleted keys before the live branches parted: no merge can ask."""
+        kept = {key: number for key, number in self.writers.items() if key in self.state or number in parents}
+        return View(self.heads, self.state, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConflict:
+    """Two commits set or deleted one key, neither an ancestor of the other."""
+
+    key: str
+    first: int
+    second: int
+
+
+def past(parents: Parents, heads: tuple[int, ...]) -> set[int]:
+    """Return the commits that the heads descend from, themselves included, as far as ``parents`` reaches."""
+    seen: set[int] = set()
+    todo = [head for head in heads if head in parents]
+    while todo:
+        number = todo.pop()
+        if number not in seen:
+            seen.add(number)
+            todo += (parent for parent in parents[number] if parent in parents)
+    return seen
+
+
+def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConflict]]:
+    """Merge what branches saw, in the order given; which of them came first in time plays no part.
+
+    Args:
+        parents: At least the heads, and every commit that is not in the past of all the views.
+        views: At least one.
+
+    Returns:
+        The merged view, and the conflicts: where there are any, the view keeps the earlier branch's value.
+    """
+    merged, conflicts = views[0], list[MergeConflict]()
+    for other in views[1:]:
+        if other.heads == merged.heads:
+            continue
+        ours, theirs = past(parents, merged.heads), past(parents, other.heads)
+        if theirs <= ours:
+            continue
+        state, writers = dict(merged.state), dict(merged.writers)
+        for key, writer in other.writers.items():
+            if writer not in theirs or writer in ours:
+                continue
+            mine = merged.writers.get(key)
+            if mine is not None and mine in ours and mine not in theirs:
+                conflicts.append(MergeConflict(key, mine, writer))
+                continue
+            writers[key] = writer
+            if key in other.state:
+                state[key] = other.state[key]
+            else:
+                state.pop(key, None)
+        heads = [h for h in merged.heads if h not in theirs] + [h for h in other.heads if h not in ours]
+        merged = View(tuple(sorted(heads)), state, writers)
+    return merged, conflicts

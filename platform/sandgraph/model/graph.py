@@ -1,0 +1,224 @@
+"""Graphs: nodes, edges, and what makes them valid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sandgraph.errors import Problem
+from sandgraph.model.limits import FLOOR, Limits
+from sandgraph.model.retry import Retry
+
+#: Steps a run may take where its graph does not say.
+DEFAULT_MAX_STEPS = 1_000
+
+#: Attempts in a sandbox that a retry may ask for.
+MAX_ATTEMPTS = 100
+
+
+class NodeType(StrEnum):
+    """What a node does."""
+
+    START = "start"
+    END = "end"
+    STANDARD = "standard"
+    LOOP = "loop"
+
+
+class OnMax(StrEnum):
+    """What a loop does when its condition still holds after its last iteration."""
+
+    EXIT = "exit"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A Python expression over ``state``, or the name of a registered function; exactly one is set."""
+
+    expression: str | None = None
+    function: str | None = None
+
+    def __str__(self) -> str:
+        """Render the expression, or the function's name with parentheses."""
+        return self.expression if self.expression is not None else f"{self.function}()"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step of a graph.
+
+    Attributes:
+        name: Unique in its graph.
+        type: What it does.
+        function: Name of the registered function it runs; a standard node without one only joins and routes.
+        condition: A loop's: asked before each iteration.
+        max_iterations: A loop's bound, counted per entry.
+        on_max: What becomes of a loop that reaches its bound.
+        limits: Of each attempt's sandbox.
+        retry: What becomes of a failed attempt.
+    """
+
+    name: str
+    type: NodeType = NodeType.STANDARD
+    function: str | None = None
+    condition: Condition | None = None
+    max_iterations: int | None = None
+    on_max: OnMax = OnMax.EXIT
+    limits: Limits = field(default_factory=Limits)
+    retry: Retry = field(default_factory=Retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A way from one node to the next.
+
+    Attributes:
+        source: Name of the node it leaves.
+        target: Name of the node it enters.
+        condition: Taken only if this holds; always without one.
+        default: Taken only if no other edge of the source is.
+    """
+
+    source: str
+    target: str
+    condition: Condition | None = None
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A named graph; valid once `problems` of it and its topology found nothing.
+
+    Attributes:
+        name: For people, and shared by the versions of one graph.
+        nodes: In the document's order, which is the graph's order.
+        edges: In the document's order; at a join, branches merge in this order.
+        start_node: Where runs start; without it, at the node of type start.
+        max_steps: Most node runs, start and end not counted, that a run may take.
+        timeout_s: Longest a run may take; without it the deployment's.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...] = ()
+    start_node: str | None = None
+    max_steps: int = DEFAULT_MAX_STEPS
+    timeout_s: float | None = None
+
+    @property
+    def entry(self) -> str:
+        """Name of the node where runs start, in a valid graph."""
+        return self.start_node or next(node.name for node in self.nodes if node.type is NodeType.START)
+
+    def conditions(self) -> Iterator[tuple[str, Condition]]:
+        """Yield each condition with its path in the document."""
+        for index, node in enumerate(self.nodes):
+            if node.condition:
+                yield f"nodes[{index}].condition", node.condition
+        for index, edge in enumerate(self.edges):
+            if edge.condition:
+                yield f"edges[{index}].condition", edge.condition
+
+    def functions(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each registered function the graph needs, with the path where it is named."""
+        for index, node in enumerate(self.nodes):
+            if node.function:
+                yield f"nodes[{index}].function", node.function
+        for path, condition in self.conditions():
+            if condition.function:
+                yield f"{path}.function", condition.function
+
+
+def problems(graph: Graph, ceiling: Limits) -> list[Problem]:
+    """Return everything that is wrong with a graph taken piece by piece; its shape is `topology`'s to judge.
+
+    Args:
+        graph: As it was submitted.
+        ceiling: The highest limits a node may ask for.
+    """
+    found = [*_names(graph), *_start(graph)]
+    for index, node in enumerate(graph.nodes):
+        found += _node(node, f"nodes[{index}]", ceiling)
+    found += _edges(graph)
+    return found
+
+
+def _names(graph: Graph) -> Iterator[Problem]:
+    if not graph.nodes:
+        yield Problem("nodes", "no_nodes", "A graph needs at least one node.")
+    first: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        if node.name in first:
+            yield Problem(
+                f"nodes[{index}].name",
+                "duplicate_node",
+                f"The name {node.name!r} is already that of nodes[{first[node.name]}].",
+            )
+        first.setdefault(node.name, index)
+
+
+def _start(graph: Graph) -> Iterator[Problem]:
+    starts = [index for index, node in enumerate(graph.nodes) if node.type is NodeType.START]
+    if len(starts) > 1:
+        yield Problem(
+            f"nodes[{starts[1]}].type", "two_starts", f"nodes[{starts[0]}] is a start node already; there can be one."
+        )
+    if graph.start_node is not None:
+        if graph.start_node not in {node.name for node in graph.nodes}:
+            yield Problem("start_node", "unknown_node", f"There is no node {graph.start_node!r}.")
+        elif starts and graph.nodes[starts[0]].name != graph.start_node:
+            yield Problem(
+                "start_node",
+                "two_starts",
+                f"{graph.start_node!r} is not the start node {graph.nodes[starts[0]].name!r}; leave one of them out.",
+            )
+    elif graph.nodes and not starts:
+        yield Problem("nodes", "no_start", 'There is no start: name one in "start_node", or add a node of type start.')
+
+
+def _node(node: Node, path: str, ceiling: Limits) -> Iterator[Problem]:
+    is_loop = node.type is NodeType.LOOP
+    if node.type in {NodeType.START, NodeType.END} and node.function is not None:
+        yield Problem(f"{path}.function", "function_not_allowed", f"A node of type {node.type} runs no function.")
+    if is_loop and node.function is None:
+        yield Problem(f"{path}.function", "function_required", "A loop needs the function that is its body.")
+    if is_loop and node.max_iterations is None:
+        yield Problem(f"{path}.max_iterations", "unbounded_loop", "A loop needs max_iterations, so that it ends.")
+    if not is_loop and node.condition is not None:
+        yield Problem(f"{path}.condition", "condition_not_allowed", "Only a loop has a condition; put it on an edge.")
+    if not is_loop and node.max_iterations is not None:
+        yield Problem(f"{path}.max_iterations", "max_iterations_not_allowed", "Only a loop has max_iterations.")
+    yield from node.limits.above(ceiling, f"{path}.limits")
+    yield from node.limits.below(FLOOR, f"{path}.limits")
+
+
+def _edges(graph: Graph) -> Iterator[Problem]:
+    nodes = {node.name: node for node in graph.nodes}
+    seen: set[tuple[str, str]] = set()
+    defaults = Counter(edge.source for edge in graph.edges if edge.default)
+    for index, edge in enumerate(graph.edges):
+        path = f"edges[{index}]"
+        for end in ("source", "target"):
+            name = getattr(edge, end)
+            if name not in nodes:
+                yield Problem(f"{path}.{end}", "unknown_node", f"There is no node {name!r}.")
+        if edge.source in nodes and nodes[edge.source].type is NodeType.END:
+            yield Problem(f"{path}.source", "edge_from_end", f"{edge.source!r} is an end: no edge leaves it.")
+        if edge.target in nodes and nodes[edge.target].type is NodeType.START:
+            yield Problem(f"{path}.target", "edge_to_start", f"{edge.target!r} is the start: no edge enters it.")
+        if (edge.source, edge.target) in seen:
+            yield Problem(
+                path,
+                "duplicate_edge",
+                f"There is an edge from {edge.source!r} to {edge.target!r} already; join their conditions with `or`.",
+            )
+        seen.add((edge.source, edge.target))
+        if edge.default and edge.condition is not None:
+            yield Problem(
+                f"{path}.default", "default_with_condition", "A default edge is taken when no other is: no condition."
+            )
+        if edge.default and defaults[edge.source] > 1:
+            yield Problem(f"{path}.default", "two_defaults", f"{edge.source!r} has more than one default edge.")

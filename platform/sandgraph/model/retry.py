@@ -1,0 +1,51 @@
+"""When a failed attempt is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandgraph.model.run import AttemptStatus
+
+#: The failures a node may ask to have retried.
+RETRYABLE = frozenset(
+    {
+        AttemptStatus.ERROR,
+        AttemptStatus.TIMEOUT,
+        AttemptStatus.OOM,
+        AttemptStatus.KILLED,
+        AttemptStatus.NO_RESULT,
+        AttemptStatus.RESULT_INVALID,
+        AttemptStatus.OUTPUT_LIMIT,
+        AttemptStatus.LOST,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Exponential back-off.
+
+    Attributes:
+        max_attempts: Attempts in all, the first among them.
+        initial_s: Seconds before the second attempt.
+        factor: By which each further wait grows.
+        max_s: Longest wait.
+        jitter: Whether a wait is a random part of itself ("full jitter", Brooker, AWS Architecture Blog, 2015).
+        on: The statuses that are retried.
+    """
+
+    max_attempts: int = 1
+    initial_s: float = 0.5
+    factor: float = 2.0
+    max_s: float = 30.0
+    jitter: bool = True
+    on: frozenset[AttemptStatus] = field(
+        default=frozenset({AttemptStatus.ERROR, AttemptStatus.TIMEOUT, AttemptStatus.OOM, AttemptStatus.LOST})
+    )
+
+    def delay_after(self, attempt: int, status: AttemptStatus) -> float | None:
+        """Return the seconds to wait before the next attempt, jitter left to the caller; None if there is none."""
+        if attempt >= self.max_attempts or status not in self.on:
+            return None
+        # The exponent is bounded, or a large attempt number would overflow the float.
+        return min(self.max_s, self.initial_s * self.factor ** min(attempt - 1, 64))
