@@ -1,0 +1,102 @@
+"""A graph as the JSON document that is stored: the form of POST /graph/create, every field spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import cast
+
+from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.limits import Limits
+from sandgraph.model.retry import Retry
+from sandgraph.model.run import AttemptStatus
+from sandgraph.model.state import Json
+
+
+def to_document(graph: Graph) -> dict[str, Json]:
+    """Return the document of a graph."""
+    return {
+        "name": graph.name,
+        "start_node": graph.start_node,
+        "max_steps": graph.max_steps,
+        "timeout_s": graph.timeout_s,
+        "nodes": [_node_document(node) for node in graph.nodes],
+        "edges": [
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "condition": _condition_document(edge.condition),
+                "default": edge.default,
+            }
+            for edge in graph.edges
+        ],
+    }
+
+
+def from_document(document: Mapping[str, Json]) -> Graph:
+    """Return the graph of a document that `to_document` wrote."""
+    nodes = cast("list[dict[str, Json]]", document["nodes"])
+    edges = cast("list[dict[str, Json]]", document["edges"])
+    return Graph(
+        name=cast("str", document["name"]),
+        nodes=tuple(_node(node) for node in nodes),
+        edges=tuple(
+            Edge(
+                cast("str", edge["source"]),
+                cast("str", edge["target"]),
+                _condition(edge["condition"]),
+                default=cast("bool", edge["default"]),
+            )
+            for edge in edges
+        ),
+        start_node=cast("str | None", document["start_node"]),
+        max_steps=cast("int", document["max_steps"]),
+        timeout_s=cast("float | None", document["timeout_s"]),
+    )
+
+
+def _node_document(node: Node) -> dict[str, Json]:
+    return {
+        "name": node.name,
+        "type": node.type.value,
+        "function": node.function,
+        "condition": _condition_document(node.condition),
+        "max_iterations": node.max_iterations,
+        "on_max": node.on_max.value,
+        "limits": cast("dict[str, Json]", asdict(node.limits)),
+        "retry": {
+            "max_attempts": node.retry.max_attempts,
+            "initial_s": node.retry.initial_s,
+            "factor": node.retry.factor,
+            "max_s": node.retry.max_s,
+            "jitter": node.retry.jitter,
+            "on": [status.value for status in sorted(node.retry.on)],
+        },
+    }
+
+
+def _node(node: Mapping[str, Json]) -> Node:
+    retry = cast("dict[str, Json]", node["retry"])
+    on = frozenset(AttemptStatus(status) for status in cast("list[str]", retry["on"]))
+    return Node(
+        name=cast("str", node["name"]),
+        type=NodeType(node["type"]),
+        function=cast("str | None", node["function"]),
+        condition=_condition(node["condition"]),
+        max_iterations=cast("int | None", node["max_iterations"]),
+        on_max=OnMax(node["on_max"]),
+        limits=Limits(**cast("dict[str, float]", node["limits"])),  # type: ignore[arg-type]
+        retry=Retry(**{**retry, "on": on}),  # type: ignore[arg-type]
+    )
+
+
+def _condition_document(condition: Condition | None) -> Json:
+    if condition is None:
+        return None
+    return condition.expression if condition.expression is not None else {"function": condition.function}
+
+
+def _condition(document: Json) -> Condition | None:
+    if isinstance(document, dict):
+        return Condition(function=cast("str", document["function"]))
+    return Condition(expression=cast("str", document)) if document is not None else None

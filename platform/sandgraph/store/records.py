@@ -1,0 +1,146 @@
+"""What the store gives back: plain, saved, immutable. Times are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from sandgraph.model.graph import Graph
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.state import Json, StateDiff
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeVersion:
+    """A version of a function or a tool; ``hash`` is the SHA-256 of its code, in hexadecimal."""
+
+    name: str
+    version: int
+    hash: str
+    code: str
+    description: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GraphVersion:
+    """An immutable version of a graph; ``graph_id`` names this version, ``name`` is shared by all."""
+
+    graph_id: str
+    name: str
+    version: int
+    graph: Graph
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as it stands.
+
+    Attributes:
+        run_id: Sorts by the time of creation.
+        graph_id: The graph version it executes.
+        graph_name: That graph's name.
+        status: Where it stands.
+        failure: Why it failed or was cancelled.
+        initial_state: Commit 0.
+        final_state: Once it ended.
+        last_seq: Number of the last record of its journal.
+        last_commit: Number of its last commit.
+        created_at: Accepted.
+        started_at: Claimed.
+        finished_at: Ended.
+    """
+
+    run_id: str
+    graph_id: str
+    graph_name: str
+    status: RunStatus
+    failure: Failure | None
+    initial_state: Mapping[str, Json]
+    final_state: Mapping[str, Json] | None
+    last_seq: int
+    last_commit: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of a node run."""
+
+    attempt: int
+    status: AttemptStatus
+    failure: Failure | None
+    usage: Usage | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRunRecord:
+    """One node in one iteration, with its attempts in order."""
+
+    node: str
+    iteration: int
+    status: NodeRunStatus
+    message: str
+    failure: Failure | None
+    attempts: tuple[AttemptRecord, ...]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """A state commit, as `model.commands.RecordCommit` describes it."""
+
+    number: int
+    parents: tuple[int, ...]
+    diff: StateDiff
+    node: str
+    iteration: int
+    attempt: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """A record of a run's one sequence: an event, or a line that submitted code printed.
+
+    Attributes:
+        seq: From 1, without gaps.
+        ts: When it was stored.
+        kind: ``event`` or ``log``.
+        type: An event's kind: ``run``, ``node``, ``attempt``, ``state`` or ``edge``; a log's stream.
+        node: The node it is about; None where it is about the run.
+        iteration: The node run's.
+        attempt: The attempt's, where it is about one.
+        status: The status that was reached; of a log line, ``running``.
+        message: For a person; a log's line.
+        data: More, by type: the diff of a ``state``, the failure of a failed ``node``, whether a log line was cut.
+    """
+
+    seq: int
+    ts: datetime
+    kind: str
+    type: str
+    node: str | None
+    iteration: int | None
+    attempt: int | None
+    status: str
+    message: str
+    data: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Part of a list, newest first; ``next_cursor`` asks for what follows, None at the end."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
