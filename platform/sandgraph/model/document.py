@@ -80,11 +80,11 @@ def _node(node: Mapping[str, Json]) -> Node:
     on = frozenset(AttemptStatus(status) for status in cast("list[str]", retry["on"]))
     return Node(
         name=cast("str", node["name"]),
-        type=NodeType(node["type"]),
+        type=NodeType(cast("str", node["type"])),
         function=cast("str | None", node["function"]),
         condition=_condition(node["condition"]),
         max_iterations=cast("int | None", node["max_iterations"]),
-        on_max=OnMax(node["on_max"]),
+        on_max=OnMax(cast("str", node["on_max"])),
         limits=Limits(**cast("dict[str, float]", node["limits"])),  # type: ignore[arg-type]
         retry=Retry(**{**retry, "on": on}),  # type: ignore[arg-type]
     )

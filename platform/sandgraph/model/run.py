@@ -113,3 +113,20 @@ class Usage:
     exit_code: int | None = None
     signal: int | None = None
     start_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that submitted code printed.
+
+    Attributes:
+        stream: ``stdout`` or ``stderr``.
+        elapsed_s: Seconds since the attempt began, by the supervisor's clock.
+        text: Without its newline; invalid UTF-8 replaced, NUL replaced.
+        is_cut: Whether the line was longer than the limit, or the output's limit fell into it.
+    """
+
+    stream: str
+    elapsed_s: float
+    text: str
+    is_cut: bool = False

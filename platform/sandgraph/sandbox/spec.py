@@ -11,6 +11,7 @@ from sandgraph_runner.protocol import Check, Job
 
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
+from sandgraph.model.run import LogLine as LogLine
 from sandgraph.model.state import StateDiff
 
 
@@ -22,23 +23,6 @@ class Owner:
     node: str
     iteration: int
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line that submitted code printed.
-
-    Attributes:
-        stream: ``stdout`` or ``stderr``.
-        elapsed_s: Seconds since the attempt began, by the supervisor's clock.
-        text: Without its newline; invalid UTF-8 replaced, NUL replaced.
-        is_cut: Whether the line was longer than the limit, or the output's limit fell into it.
-    """
-
-    stream: str
-    elapsed_s: float
-    text: str
-    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
