@@ -17,8 +17,30 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
+from types import NoneType, UnionType
+
+from sandgraph_runner.jobs import Check, Condition, Job, Meta, Source
+
+__all__ = [
+    "ACCOUNT_FIELDS",
+    "MAX_META_BYTES",
+    "OUTCOME_FIELDS",
+    "OVERHEAD",
+    "VERSION",
+    "Check",
+    "Condition",
+    "Decoder",
+    "Frame",
+    "Job",
+    "Kind",
+    "ProtocolError",
+    "Reason",
+    "Report",
+    "Source",
+    "encode",
+]
 
 VERSION = 1
 
@@ -73,9 +95,8 @@ class Frame:
 def encode(kind: Kind, meta: dict[str, object], body: bytes = b"") -> bytes:
     """Return the bytes of one frame."""
     head = json.dumps(meta, separators=(",", ":")).encode()
-    return b"".join(
-        (_HEADER.pack(_LENGTH.size + len(head) + len(body), kind), _LENGTH.pack(len(head)), head, body),
-    )
+    size = _LENGTH.size + len(head) + len(body)
+    return b"".join((_HEADER.pack(size, kind), _LENGTH.pack(len(head)), head, body))
 
 
 class Decoder:
@@ -114,119 +135,14 @@ class Decoder:
             start = _HEADER.size + _LENGTH.size
             if meta_length > min(length - _LENGTH.size, MAX_META_BYTES):
                 raise ProtocolError("a frame's meta section is longer than the frame")
+            middle = start + meta_length
             with memoryview(self._buffer) as view:
-                frame = Frame(
-                    Kind(number), bytes(view[start : start + meta_length]), bytes(view[start + meta_length : end])
-                )
+                frame = Frame(Kind(number), bytes(view[start:middle]), bytes(view[middle:end]))
             del self._buffer[:end]
             yield frame
 
 
 _KINDS = frozenset(Kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Submitted code that defines a callable of that name."""
-
-    name: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A Python expression over ``state``, or a function called with the state; exactly one is set."""
-
-    expression: str | None = None
-    function: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Meta of EXECUTE: what one attempt does.
-
-    In order: ``before`` is asked (a loop's first check); if false, the function is not called. Else ``function`` runs,
-    then ``again`` is asked (does the loop go on?). Where the loop ends, or there is none, every condition of ``after``
-    is asked (the outgoing edges'), in order, over the state as it then is.
-
-    Attributes:
-        function: The node's function; None where only conditions are asked.
-        tools: Registered tools that the function may invoke.
-        before: A loop's condition, in its first iteration only.
-        again: A loop's condition, in every iteration.
-        is_last: This is the last iteration allowed: when ``again`` holds all the same, ``after`` is asked too.
-        after: Conditions of the outgoing edges.
-        run_id: The run, as ``state.run_id`` shows it.
-        node: The node's name.
-        iteration: From 1.
-        attempt: From 1.
-        idempotency_key: The same for every attempt of a node run.
-        max_output_bytes: Printed bytes after which the attempt ends as ``output_limit``.
-        max_line_bytes: Bytes after which a printed line is cut.
-        max_result_bytes: Largest outcome of the child.
-        max_depth: Deepest nesting of a state value.
-        max_keys: Most top-level keys of the state.
-    """
-
-    function: Source | None = None
-    tools: tuple[Source, ...] = ()
-    before: Condition | None = None
-    again: Condition | None = None
-    is_last: bool = False
-    after: tuple[Condition, ...] = ()
-    run_id: str = ""
-    node: str = ""
-    iteration: int = 1
-    attempt: int = 1
-    idempotency_key: str = ""
-    max_output_bytes: int = 1024 * 1024
-    max_line_bytes: int = 16 * 1024
-    max_result_bytes: int = 5 * 1024 * 1024
-    max_depth: int = 64
-    max_keys: int = 10_000
-
-    def to_meta(self) -> dict[str, object]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_meta(cls, meta: dict[str, object]) -> Job:
-        """Read the JSON form that ``to_meta`` wrote; the sender is trusted."""
-        known = dict(meta)
-        known["function"] = _source(meta["function"])
-        known["tools"] = tuple(_source(tool) for tool in _list(meta["tools"]))
-        known["before"] = _condition(meta["before"])
-        known["again"] = _condition(meta["again"])
-        known["after"] = tuple(_condition(each) for each in _list(meta["after"]))
-        return cls(**known)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Meta of CHECK: code to compile and execute without calling it, and expressions to compile.
-
-    The outcome's body is ``{"problems": [{"index", "code", "message", "line", "column"}, …]}``, where ``index`` counts
-    sources first, then expressions; codes are ``syntax_error``, ``import_failed`` (executing the module level raised),
-    ``name_not_defined`` and ``not_callable``.
-    """
-
-    sources: tuple[Source, ...] = ()
-    expressions: tuple[str, ...] = ()
-    max_output_bytes: int = 64 * 1024
-    max_line_bytes: int = 16 * 1024
-    max_result_bytes: int = 1024 * 1024
-
-    def to_meta(self) -> dict[str, object]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_meta(cls, meta: dict[str, object]) -> Check:
-        """Read the JSON form that ``to_meta`` wrote; the sender is trusted."""
-        known = dict(meta)
-        known["sources"] = tuple(_source(each) for each in _list(meta["sources"]))
-        known["expressions"] = tuple(_list(meta["expressions"]))
-        return cls(**known)  # type: ignore[arg-type]
 
 
 class Reason(StrEnum):
@@ -242,7 +158,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Meta):
     """Meta of RESULT and FAILURE: the supervisor's own account, which nothing the child writes can change.
 
     Attributes:
@@ -250,7 +166,7 @@ class Report:
         message: For a person.
         cpu_s: CPU seconds of every process of the attempt.
         peak_memory_bytes: Largest resident set of any of them.
-        output_bytes: Bytes read from the child's stdout and stderr.
+        output_bytes: Bytes read from the child's stdout and stderr, the job's limit at most.
         oom_kills: Processes the kernel killed for memory during the attempt.
         exit_code: The child's, where it exited by itself.
         signal: What ended the child, where a signal did and the supervisor had not sent it.
@@ -265,10 +181,6 @@ class Report:
     exit_code: int | None = None
     signal: int | None = None
 
-    def to_meta(self) -> dict[str, object]:
-        """Return the JSON form."""
-        return asdict(self)
-
     @classmethod
     def from_meta(cls, meta: dict[str, object]) -> Report:
         """Read the JSON form.
@@ -280,31 +192,19 @@ class Report:
             report = cls(**{**meta, "reason": Reason(meta["reason"])})  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError):
             raise ProtocolError("a report's fields are not those of the protocol") from None
-        numbers = (report.cpu_s, report.peak_memory_bytes, report.output_bytes, report.oom_kills)
-        if not isinstance(report.message, str) or not all(isinstance(n, int | float) for n in numbers):
+        known = {field.name: _WIDER.get(type(field.default), type(field.default)) for field in fields(cls)}
+        if len(meta) != len(known) or not all(isinstance(getattr(report, name), known[name]) for name in known):
             raise ProtocolError("a report's fields are not of the protocol's types")
         return report
 
 
+_WIDER: dict[object, UnionType] = {NoneType: int | None, float: int | float}
+
 #: The outcome of a job, the body of its RESULT: ``ops`` are ``{"op": "set", "key": …, "value": …}`` and
-#: ``{"op": "delete", "key": …}`` on top-level keys; ``entered`` is false where ``before`` was; ``again`` is null where it
-#: was not asked; ``after`` is empty where the loop goes on.
+#: ``{"op": "delete", "key": …}`` on top-level keys; ``entered`` is false where ``before`` was; ``again`` is null where
+#: it was not asked; ``after`` is empty where the loop goes on.
 OUTCOME_FIELDS = frozenset({"ops", "entered", "again", "after"})
 
 #: What the child says of an exception, the body of a FAILURE for ``error``; ``condition`` is the expression or
 #: function name that raised, ``key`` the state's key that cannot be stored; both null where it is neither.
 ACCOUNT_FIELDS = frozenset({"type", "message", "traceback", "condition", "key"})
-
-
-def _list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _source(value: object) -> Source | None:
-    return Source(str(value["name"]), str(value["code"])) if isinstance(value, dict) else None
-
-
-def _condition(value: object) -> Condition | None:
-    if not isinstance(value, dict):
-        return None
-    return Condition(value["expression"], _source(value["function"]))
