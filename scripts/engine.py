@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import debian
-from scripts.console import SetupError, quiet, say
+from scripts.console import SetupError, quiet, say, work
 
 TOPIC = "engine"
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
 SYSTEM_HOST = f"unix://{SYSTEM_SOCKET}"
 LOG = Path("/var/log/dockerd.log")
+SYSTEMD = Path("/run/systemd/system")
 ANSWER_S = 10
 START_S = 60
 
@@ -46,24 +47,34 @@ class Engine:
 
 
 def find() -> Engine | None:
-    """The engine the docker command is configured for, else one behind a well-known socket."""
+    """The engine that the environment or the docker command names, else one behind a well-known socket.
+
+    The platform looks in the same places (sandgraph/sandbox/engine.py).
+    """
     if shutil.which("docker") is None:
         return None
-    host = quiet(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout_s=ANSWER_S)
-    asked = os.environ.get("DOCKER_HOST")
-    configured = asked or host or SYSTEM_HOST
+    own, asked = os.environ.get("SANDGRAPH_DOCKER_HOST"), os.environ.get("DOCKER_HOST")
+    if own and own != asked:
+        return _named("SANDGRAPH_DOCKER_HOST", own, configured=False)
+    if asked:
+        return _named("DOCKER_HOST", asked, configured=True)
+    configured = quiet(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout_s=ANSWER_S)
     version = _version({})
     if version is not None:
-        return Engine(configured, version, configured=True)
-    if asked and asked != SYSTEM_HOST:
-        raise SetupError(f"DOCKER_HOST is {asked}, where no Docker engine answers. Start it, or unset DOCKER_HOST.")
-    for candidate in _sockets():
-        found = f"unix://{candidate}"
-        if found != configured and candidate.is_socket():
-            version = _version({"DOCKER_HOST": found})
-            if version is not None:
-                return Engine(found, version, configured=False)
+        return Engine(configured or SYSTEM_HOST, version, configured=True)
+    for host in (f"unix://{path}" for path in _sockets() if path.is_socket()):
+        if host != configured and (version := _version({"DOCKER_HOST": host})) is not None:
+            return Engine(host, version, configured=False)
     return None
+
+
+def _named(setting: str, host: str, *, configured: bool) -> Engine | None:
+    version = _version({"DOCKER_HOST": host})
+    if version is not None:
+        return Engine(host, version, configured=configured)
+    if host == SYSTEM_HOST:
+        return None
+    raise SetupError(f"{setting} is {host}, where no Docker engine answers. Start it, or unset {setting}.")
 
 
 def _version(env: dict[str, str]) -> str | None:
@@ -72,16 +83,11 @@ def _version(env: dict[str, str]) -> str | None:
 
 def _sockets() -> list[Path]:
     home = Path.home()
-    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     return [
         SYSTEM_SOCKET,
         home / ".docker" / "run" / "docker.sock",
-        home / ".docker" / "desktop" / "docker.sock",
+        Path(f"/run/user/{os.getuid()}/docker.sock"),
         home / ".colima" / "default" / "docker.sock",
-        home / ".config" / "colima" / "default" / "docker.sock",
-        home / ".orbstack" / "run" / "docker.sock",
-        home / ".rd" / "docker.sock",
-        Path(runtime) / "docker.sock",
     ]
 
 
@@ -91,12 +97,16 @@ def ensure() -> Engine:
     if engine is None:
         if not debian.may_install():
             raise SetupError(advice())
-        _install()
+        # An engine that is installed, by whatever package, is started and not replaced.
+        if shutil.which("dockerd") is None or shutil.which("docker") is None:
+            say(TOPIC, "no Docker engine here: installing one from Debian's packages")
+            _install()
         _start()
         engine = find()
         if engine is None:
-            raise SetupError(f"the Docker engine was started but does not answer; see {LOG}")
-    elif debian.may_install() and shutil.which("dockerd") and not has_compose():
+            raise SetupError(f"the Docker engine was started but does not answer; see {_log()}")
+    elif debian.may_install() and debian.installed("docker.io") and not (has_compose() and has_buildx()):
+        say(TOPIC, "installing what the docker command lacks: compose and buildx")
         _install()
     return engine
 
@@ -134,48 +144,47 @@ def has_buildx() -> bool:
 
 def _install() -> None:
     if debian.release().codename == debian.NEWER_FOR:
-        _install_newer()
-        return
+        newer = _missing(["docker.io", "docker-cli", "docker-buildx", "docker-compose"])
+        try:
+            with debian.newer_sources(newer) as options:
+                debian.update(TOPIC, options)
+                debian.install(TOPIC, newer, options)
+        except SetupError as error:
+            say(TOPIC, f"not from {debian.NEWER_SUITE}: {str(error).splitlines()[-1].strip()}")
+        else:
+            return
     if not debian.available("docker.io"):
         debian.update(TOPIC)
-    wanted = ["docker.io", "docker-cli", "docker-buildx", "docker-compose-v2", "docker-compose"]
-    packages = [package for package in wanted if debian.available(package)]
-    if "docker-compose-v2" in packages and "docker-compose" in packages:
-        packages.remove("docker-compose")  # Ubuntu's package of that name is compose v1
-    _install_missing(packages)
+    # Where there is a docker-compose-v2 (Ubuntu), the package docker-compose is version 1, which nothing here speaks.
+    compose = "docker-compose-v2" if debian.available("docker-compose-v2") else "docker-compose"
+    wanted = ["docker.io", "docker-cli", "docker-buildx", compose]
+    debian.install(TOPIC, _missing([package for package in wanted if debian.available(package)]))
 
 
-def _install_newer() -> None:
-    newer = ["docker.io", "docker-cli", "docker-buildx", "docker-compose"]
-    missing = [package for package in newer if not debian.installed(package)]
-    # A docker.io that is there already, of whatever version, is the machine's own choice.
-    if not missing:
-        return
-    if missing == newer:
-        say(TOPIC, "no Docker engine here: installing one from Debian's packages")
-    with debian.newer_sources(newer) as options:
-        debian.update(TOPIC, options)
-        debian.install(TOPIC, missing, options)
-
-
-def _install_missing(packages: list[str]) -> None:
+def _missing(packages: list[str]) -> list[str]:
     missing = [package for package in packages if not debian.installed(package)]
-    if missing:
-        debian.install(TOPIC, missing)
+    if "docker.io" not in missing and "docker-cli" in missing:
+        # Before Debian 13 the command is part of docker.io, and its own package would replace the engine.
+        missing.remove("docker-cli")
+    return missing
 
 
 def _start() -> None:
     say(TOPIC, "starting the Docker engine")
-    if Path("/run/systemd/system").is_dir():
-        subprocess.run(["systemctl", "start", "docker"], check=False, timeout=START_S)
-    else:
-        _forget_dead_processes()
-        with LOG.open("ab") as log:
-            # A session of its own: the engine outlives the shell that ran setup.
-            process = subprocess.Popen(
-                ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
-        _wait_for(process)
+    if SYSTEMD.is_dir():
+        work(TOPIC, "systemctl start docker", ["systemctl", "start", "docker"], timeout_s=START_S)
+        return
+    _forget_dead_processes()
+    with LOG.open("ab") as log:
+        # A session of its own: the engine outlives the shell that ran setup.
+        process = subprocess.Popen(
+            ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+        )
+    _wait_for(process)
+
+
+def _log() -> str:
+    return "`journalctl -u docker`" if SYSTEMD.is_dir() else str(LOG)
 
 
 def _wait_for(process: subprocess.Popen[bytes]) -> None:
