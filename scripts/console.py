@@ -70,15 +70,16 @@ def work(
     except OSError as error:
         raise SetupError(f"cannot start {command[0]}: {error}") from error
     lines: list[str] = []
-    reader = threading.Thread(target=_collect, args=(process.stdout, lines), daemon=True)
-    reader.start()
-    try:
-        code = _wait(process, topic, lines, started, timeout_s)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    reader.join(timeout=5)
+    with process:
+        reader = threading.Thread(target=_collect, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        try:
+            code = _wait(process, topic, lines, started, timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            reader.join(timeout=5)
     if code != 0:
         tail = "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
         raise SetupError(f"`{' '.join(command)}` failed with status {code}:\n{tail}")

@@ -19,6 +19,8 @@ NEWER_SUITE = "trixie"
 NEWER_FOR = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 APT_TIMEOUT_S = 600
+# Another apt may be at work, on a machine that has just started for example.
+APT = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
 APT_ENV = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
 
 
@@ -93,13 +95,12 @@ def available(package: str) -> bool:
 
 def update(topic: str, options: Sequence[str] = ()) -> None:
     """Refresh the package lists: the system's own, or those the options name."""
-    command = ["apt-get", *options, "-q", "update"]
-    work(topic, "refreshing the package lists", command, timeout_s=APT_TIMEOUT_S, env=APT_ENV)
+    work(topic, "refreshing the package lists", [*APT, *options, "update"], timeout_s=APT_TIMEOUT_S, env=APT_ENV)
 
 
 def install(topic: str, packages: Sequence[str], options: Sequence[str] = ()) -> None:
     """Install packages, without what they merely recommend."""
-    command = ["apt-get", *options, "-q", "-y", "--no-install-recommends", "install", *packages]
+    command = [*APT, *options, "-y", "--no-install-recommends", "install", *packages]
     work(topic, f"installing {' '.join(packages)}", command, timeout_s=APT_TIMEOUT_S, env=APT_ENV)
 
 

@@ -17,6 +17,11 @@ TOPIC = "engine"
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
 SYSTEM_HOST = f"unix://{SYSTEM_SOCKET}"
 LOG = Path("/var/log/dockerd.log")
+PID_FILES = (
+    (Path("/var/run/docker.pid"), "dockerd"),
+    (Path("/var/run/docker/containerd/containerd.pid"), "containerd"),
+)
+CONTAINERD_SOCKETS = (Path("/run/containerd/containerd.sock"), Path("/var/run/docker/containerd/containerd.sock"))
 SYSTEMD = Path("/run/systemd/system")
 ANSWER_S = 10
 START_S = 60
@@ -174,7 +179,7 @@ def _start() -> None:
     if SYSTEMD.is_dir():
         work(TOPIC, "systemctl start docker", ["systemctl", "start", "docker"], timeout_s=START_S)
         return
-    _forget_dead_processes()
+    forget_dead_processes()
     with LOG.open("ab") as log:
         # A session of its own: the engine outlives the shell that ran setup.
         process = subprocess.Popen(
@@ -199,15 +204,12 @@ def _wait_for(process: subprocess.Popen[bytes]) -> None:
     raise SetupError(f"dockerd did not answer within {START_S} s; see {LOG}")
 
 
-def _forget_dead_processes() -> None:
+def forget_dead_processes() -> None:
     """Remove what an engine that was killed, or a machine that was switched off, leaves in the way of the next one."""
-    for file, name in (
-        (Path("/var/run/docker.pid"), "dockerd"),
-        (Path("/var/run/docker/containerd/containerd.pid"), "containerd"),
-    ):
+    for file, name in PID_FILES:
         if file.exists() and not _runs(file, name):
             file.unlink(missing_ok=True)
-    for stale in (Path("/run/containerd/containerd.sock"), Path("/var/run/docker/containerd/containerd.sock")):
+    for stale in CONTAINERD_SOCKETS:
         if stale.is_socket() and not _listens(stale):
             stale.unlink(missing_ok=True)
 

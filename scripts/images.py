@@ -64,11 +64,11 @@ def pull(engine: Engine, name: str) -> bool:
         stderr=subprocess.STDOUT,
         env={**os.environ, **engine.env},
     )
-    try:
-        output = _drain(process) if _speaks(process) else b""
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            output = _drain(process) if _speaks(process) else b""
+        finally:
+            process.kill()
     if process.returncode == 0:
         return True
     last = output.decode(errors="replace").strip().rpartition("\n")[2]
