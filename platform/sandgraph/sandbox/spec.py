@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandgraph_runner.protocol import Check, Job
-
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
-from sandgraph.model.run import LogLine as LogLine
+from sandgraph.model.run import LogLine as LogLine  # noqa: PLC0414 - part of the seam
 from sandgraph.model.state import StateDiff
+from sandgraph_runner.protocol import Check, Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,244 @@
+"""One job in one container: sends it, listens, keeps the time, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sandgraph.errors import EngineUnavailable
+from sandgraph.model.limits import Limits
+from sandgraph.model.run import LogLine, Usage
+from sandgraph.sandbox import verdict
+from sandgraph.sandbox.container import Container
+from sandgraph.sandbox.engine import ContainerState, Engine
+from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report
+from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
+from sandgraph.sandbox.tasks import Tasks, settled
+from sandgraph_runner.protocol import Check, Frame, Job, Kind, ProtocolError, Reason, Report, encode
+
+T = TypeVar("T")
+B = TypeVar("B", Job, Check)
+
+#: Seconds between the deadline's kill and no longer waiting for what the sandbox still says.
+_GRACE_S = 1.5
+#: Seconds a cancellation waits for the engine to kill.
+_KILL_S = 10.0
+#: Bodies up to this many bytes are read on the event loop (a millisecond), larger ones on a thread.
+_INLINE_BYTES = 32 * 1024
+#: What a log frame, and a report around its body, may take.
+_SLACK_BYTES = 2 * 1024 * 1024
+
+
+class ContainerSandbox:
+    """A leased container; implements `sandgraph.sandbox.spec.Sandbox`.
+
+    Args:
+        engine: Where the container is.
+        container: A started one that nobody has used.
+        limits: The limits that it has.
+        tasks: Owns what goes on after a call has returned.
+        can_kill_supervisor: Whether its runtime lets submitted code send SIGKILL to PID 1.
+        start_s: Seconds its lease waited for it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: Container,
+        limits: Limits,
+        tasks: Tasks,
+        *,
+        can_kill_supervisor: bool = False,
+        start_s: float = 0.0,
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._limits = limits
+        self._tasks = tasks
+        self._can_kill_supervisor = can_kill_supervisor
+        self._start_s = start_s
+        self._is_used = False
+        self._began = 0.0
+        self._printed = 0
+
+    @property
+    def sandbox_id(self) -> str:
+        """The container's id."""
+        return self._container.container_id
+
+    async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
+        """Run one job; see `sandgraph.sandbox.spec.Sandbox.execute`.
+
+        What ``on_log`` raises ends the attempt and is raised here; the deadline does not interrupt it.
+        """
+        request = encode(Kind.EXECUTE, job.to_meta(), state)
+        ending = await self._converse(request, job, timeout_s, on_log)
+        if isinstance(ending, Broken):
+            return ending
+        body, usage = ending
+        try:
+            answers = await _read(read_answers, body, job)
+        except ProtocolError as wrong:
+            return verdict.invalid(wrong, usage)
+        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, usage)
+
+    async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
+        """Check sources and expressions; what they print meanwhile is dropped."""
+        ending = await self._converse(encode(Kind.CHECK, check.to_meta()), check, timeout_s, _drop)
+        if isinstance(ending, Broken):
+            return ending
+        body, usage = ending
+        try:
+            return await _read(read_problems, body, check)
+        except ProtocolError as wrong:
+            return verdict.invalid(wrong, usage)
+
+    async def _converse(
+        self, request: bytes, bounds: Job | Check, timeout_s: float, on_log: OnLog
+    ) -> Broken | tuple[bytes, Usage]:
+        """Send the request and listen to the end; on every way out but a result the container is being killed."""
+        if self._is_used:
+            raise RuntimeError("A sandbox is good for a single job.")
+        self._is_used = True
+        self._began = time.monotonic()
+        channel = self._container.channel
+        deadline = _Deadline(timeout_s, self._kill, channel.shut_down)
+        try:
+            with deadline:
+                channel.expect(bounds.max_result_bytes + _SLACK_BYTES)
+                ending = await self._listen(request, bounds, on_log)
+            if not deadline.has_passed:
+                return await self._conclude(ending)
+        except ProtocolError as wrong:
+            self._kill()
+            # Unless it was the kill at the deadline that cut what was sent.
+            if not deadline.has_passed:
+                return verdict.invalid(wrong, self._usage())
+        except BaseException:
+            await settled(self._kill(), _KILL_S)
+            raise
+        return verdict.timed_out(timeout_s, self._usage())
+
+    async def _conclude(self, ending: Frame | None) -> Broken | tuple[bytes, Usage]:
+        if ending is None:
+            return await self._post_mortem()
+        report = read_report(ending)
+        usage = self._usage(report)
+        if ending.kind is Kind.RESULT:
+            return ending.body, usage
+        if await self._was_oom(report):
+            return verdict.out_of_memory(self._limits, usage)
+        return verdict.reported(report, ending.body, self._limits, usage)
+
+    async def _listen(self, request: bytes, bounds: Job | Check, on_log: OnLog) -> Frame | None:
+        channel = self._container.channel
+        # A byte may become a character but never two; a line without its newline is the last one.
+        printable = bounds.max_output_bytes + bounds.max_line_bytes + 1
+        try:
+            await channel.send(request)
+        except OSError:
+            return None
+        while (frame := await channel.receive()) is not None:
+            match frame.kind:
+                case Kind.LOG:
+                    lines = read_lines(frame)
+                    self._printed += sum(len(line.text) + 1 for line in lines)
+                    if self._printed > printable:
+                        raise ProtocolError("more was printed than allowed")
+                    await on_log(lines)
+                case Kind.HEARTBEAT:
+                    continue
+                case Kind.RESULT | Kind.FAILURE:
+                    if not channel.is_between_frames:
+                        raise ProtocolError("the sandbox went on after its result")
+                    return frame
+                case _:
+                    raise ProtocolError(f"a {frame.kind.name} frame is out of order")
+        return None
+
+    async def _post_mortem(self) -> Broken:
+        state = await self._last_state()
+        self._kill()
+        return verdict.post_mortem(
+            state,
+            can_kill_supervisor=self._can_kill_supervisor,
+            limits=self._limits,
+            diagnostics=self._container.channel.diagnostics,
+            usage=self._usage(),
+        )
+
+    async def _last_state(self) -> ContainerState | None:
+        """Ask the engine, until it has noticed the end of the container itself; None where it cannot be asked."""
+        state = None
+        try:
+            for pause in (0.01, 0.05, 0.1, 0.3, 0.5, 1.0, 0.0):
+                state = await self._engine.inspect(self._container.container_id)
+                if state is None or not state.is_running:
+                    break
+                await asyncio.sleep(pause)
+        except EngineUnavailable:
+            return None
+        return state
+
+    async def _was_oom(self, report: Report) -> bool:
+        """Settle what the supervisor could not: where it cannot read its cgroup, the engine knows who sent SIGKILL."""
+        if report.reason is not Reason.KILLED or report.signal != verdict.SIGKILL or report.oom_kills:
+            return False
+        try:
+            state = await self._engine.inspect(self._container.container_id)
+        except EngineUnavailable:
+            return False
+        return state is not None and state.was_oom_killed
+
+    def _kill(self) -> asyncio.Task[None]:
+        return self._tasks.spawn(self._engine.kill(self._container.container_id), f"kill {self._container.name}")
+
+    def _usage(self, report: Report | None = None) -> Usage:
+        wall_s = time.monotonic() - self._began
+        if report is None:
+            return Usage(wall_s=wall_s, output_bytes=self._printed, start_s=self._start_s)
+        return Usage(
+            wall_s=wall_s,
+            cpu_s=report.cpu_s,
+            peak_memory_bytes=report.peak_memory_bytes,
+            output_bytes=report.output_bytes,
+            oom_kills=report.oom_kills,
+            exit_code=report.exit_code,
+            signal=report.signal,
+            start_s=self._start_s,
+        )
+
+
+class _Deadline:
+    """Counts the seconds of a block; when they are over, kills, and a little later stops waiting for what is left."""
+
+    def __init__(self, seconds: float, kill: Callable[[], object], give_up: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._kill = kill
+        self._give_up = give_up
+        self._timer: asyncio.TimerHandle | None = None
+        self.has_passed = False
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._pass)
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pass(self) -> None:
+        self.has_passed = True
+        self._kill()
+        self._timer = asyncio.get_running_loop().call_later(_GRACE_S, self._give_up)
+
+
+async def _read(reader: Callable[[bytes, B], T], body: bytes, asked: B) -> T:
+    if len(body) <= _INLINE_BYTES:
+        return reader(body, asked)
+    return await asyncio.to_thread(reader, body, asked)
+
+
+async def _drop(_lines: Sequence[LogLine]) -> None:
+    """Forget lines that nobody asked for."""

@@ -1,0 +1,72 @@
+"""One container with a supervisor in it that waits for its job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandgraph.errors import EngineUnavailable, SandboxLost
+from sandgraph.sandbox.channel import Channel
+from sandgraph.sandbox.engine import Engine
+from sandgraph.sandbox.payload import read_version
+from sandgraph_runner.protocol import VERSION, ProtocolError
+
+#: Seconds a started container has to say that it is ready; a tenth of one is usual.
+_READY_S = 20.0
+_REMEDY = "`make setup` builds it anew."
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A started container, its supervisor ready.
+
+    Attributes:
+        name: Its name on the engine, which was chosen before it was created.
+        container_id: Its id on the engine.
+        channel: To its supervisor.
+    """
+
+    name: str
+    container_id: str
+    channel: Channel
+
+
+async def start_container(engine: Engine, name: str, config: Mapping[str, object]) -> Container:
+    """Create and start a container and wait until its supervisor is ready.
+
+    Whatever this raises, and also when it is cancelled, there may be a container of that name, which is the caller's
+    to remove.
+
+    Raises:
+        EngineUnavailable: The engine fails, or its image speaks another version of the protocol.
+        SandboxLost: The container ended, or was removed, before it was ready.
+    """
+    container_id = await engine.create(name, config)
+    channel = Channel(await engine.attach(container_id))
+    try:
+        await engine.start(container_id)
+        await _greet(channel)
+    except BaseException:
+        channel.close()
+        raise
+    return Container(name, container_id, channel)
+
+
+async def _greet(channel: Channel) -> None:
+    try:
+        async with asyncio.timeout(_READY_S):
+            hello = await channel.receive()
+        version = read_version(hello) if hello is not None else None
+    except TimeoutError:
+        raise SandboxLost(f"A sandbox was not ready within {_READY_S:g} s. {channel.diagnostics}".strip()) from None
+    except ProtocolError as broken:
+        raise EngineUnavailable(
+            f"The runner image does not speak the protocol: {broken}. `make setup` builds it."
+        ) from None
+    if version is None:
+        raise SandboxLost(f"A sandbox ended before it was ready. {channel.diagnostics}".strip())
+    if version != VERSION:
+        raise EngineUnavailable(
+            f"The runner image speaks version {version} of the protocol, this program version {VERSION}. {_REMEDY}"
+        )

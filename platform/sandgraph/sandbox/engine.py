@@ -1,0 +1,310 @@
+"""The Docker engine: the only module that talks to it.
+
+The SDK blocks, so each call runs on a thread of this module's own. Trouble that may pass (the engine restarts, a
+connection breaks, a 5xx) is retried for a bounded time; whatever is retried can be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, create_api_error_from_http_exception
+from docker.utils import kwargs_from_env
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+
+from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
+from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
+from sandgraph.sandbox.tasks import settled
+from sandgraph.settings import Settings
+
+T = TypeVar("T")
+
+#: Seconds one request may take; a start on a loaded machine takes a few.
+_REQUEST_S = 20
+_THREADS = 16
+_CONFLICT = 409
+#: No such container; or it does not run, or is being removed.
+_GONE = (404, _CONFLICT)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the engine is.
+
+    Attributes:
+        version: The engine's version.
+        image_id: Digest that names the runner image from now on, whatever becomes of its tag.
+        runtime: OCI runtime of the sandboxes.
+        cpus: CPUs of the engine's machine.
+    """
+
+    version: str
+    image_id: str
+    runtime: str
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """The engine's word on one container; ``exit_code`` means something once it does not run."""
+
+    is_running: bool
+    was_oom_killed: bool
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A container as the engine lists it."""
+
+    container_id: str
+    name: str
+    labels: Mapping[str, str]
+
+
+class Client(docker.APIClient):
+    """The SDK's client, with a deadline on every request and the one call that it lacks."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - the SDK's own signature
+        """Send one request; ``attach_socket`` alone comes without a timeout."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self.timeout
+        return super().request(*args, **kwargs)
+
+    def update_resources(self, container: str, resources: Mapping[str, object]) -> None:
+        """Change limits of a container that runs; the SDK's own update knows neither pids nor nano CPUs."""
+        url = f"{self.base_url}/v{self.api_version}/containers/{container}/update"
+        try:
+            self.post(url, json=dict(resources)).raise_for_status()
+        except requests.HTTPError as refused:
+            raise create_api_error_from_http_exception(refused) from refused
+
+
+class Engine:
+    """One Docker engine. Calls may be made concurrently, from one event loop.
+
+    A call that is cancelled returns only after the engine has answered, so that whoever cleans up comes after it. Every
+    call raises `EngineUnavailable` when the engine refuses or, after retries, does not answer, and those that need a
+    container `SandboxLost` when there is none of that id, or it no longer runs.
+
+    Args:
+        settings: ``docker_host``, ``runner_image`` and ``runtime`` are read.
+        client: Makes the client; tests put in one that fails on purpose.
+    """
+
+    def __init__(self, settings: Settings, *, client: Callable[[Settings], Client] | None = None) -> None:
+        self._settings = settings
+        self._make_client = client or find_engine
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandgraph-engine")
+        self._client: Client | None = None
+
+    async def connect(self) -> EngineFacts:
+        """Find the engine, and in it the image and the runtime.
+
+        Raises:
+            EngineUnavailable: There is none, it lacks one of them, or it cannot enforce the limits.
+        """
+        if self._client is None:
+            self._client = await self._in_thread(lambda: self._make_client(self._settings))
+        info = await self._call("tell what it is", lambda client: client.info())
+        lacking = [what for what in REQUIRED_OF_ENGINE if info.get(what) is False]
+        if lacking:
+            raise EngineUnavailable(
+                f"The Docker engine cannot enforce {', '.join(lacking)}: its kernel or its cgroup set-up lacks the "
+                "controller (a rootless engine needs cgroup v2 with delegation)."
+            )
+        runtime = self._settings.runtime or str(info["DefaultRuntime"])
+        if runtime not in info["Runtimes"]:
+            known = ", ".join(sorted(info["Runtimes"]))
+            raise EngineUnavailable(
+                f"The Docker engine has no runtime {runtime!r} (it has {known}). Register it in the engine's "
+                "daemon.json, or change SANDGRAPH_RUNTIME."
+            )
+        return EngineFacts(str(info["ServerVersion"]), await self._image_id(), runtime, int(info["NCPU"]))
+
+    async def create(self, name: str, config: Mapping[str, object]) -> str:
+        """Create a container and return its id.
+
+        An attempt whose answer was lost may have made it all the same: the next one finds the name taken, which only
+        that container can have, and adopts it.
+        """
+
+        def create(client: Client) -> str:
+            try:
+                made = client.create_container_from_config(dict(config), name)  # type: ignore[no-untyped-call]
+            except APIError as refused:
+                if refused.status_code != _CONFLICT:
+                    raise
+                made = client.inspect_container(name)
+            return str(made["Id"])
+
+        return await self._call("create a sandbox", create)
+
+    async def attach(self, container_id: str) -> socket.socket:
+        """Connect to a container's stdin, stdout and stderr; before its start, or its first words are lost.
+
+        Returns:
+            A non-blocking socket that belongs to the caller.
+        """
+
+        def attach(client: Client) -> socket.socket:
+            stream = client.attach_socket(container_id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            # A descriptor of our own: the HTTP connection can then go back to its pool.
+            own = socket.socket(fileno=os.dup(stream.fileno()))
+            stream._response.close()  # noqa: SLF001 - put there by the SDK, for want of another way
+            own.settimeout(0)
+            return own
+
+        return await self._call("attach to a sandbox", attach, undo=lambda own: own.close())
+
+    async def start(self, container_id: str) -> None:
+        """Start a container; one that runs already is fine."""
+        await self._call("start a sandbox", lambda client: client.start(container_id))
+
+    async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
+        """Change a running container's limits."""
+        await self._call("change a sandbox's limits", lambda client: client.update_resources(container_id, resources))
+
+    async def inspect(self, container_id: str) -> ContainerState | None:
+        """Return what the engine knows of a container; None if it has none of that id."""
+        try:
+            found = await self._call("inspect a sandbox", lambda client: client.inspect_container(container_id))
+        except SandboxLost:
+            return None
+        state = found["State"]
+        return ContainerState(bool(state["Running"]), bool(state["OOMKilled"]), int(state["ExitCode"]))
+
+    async def kill(self, container_id: str) -> None:
+        """Kill everything in a container; one that is gone or does not run is fine."""
+        with suppress(SandboxLost):
+            await self._call("kill a sandbox", lambda client: client.kill(container_id))
+
+    async def remove(self, name: str) -> None:
+        """Kill and remove a container, by name or id; one that is gone, or going, is fine."""
+        with suppress(SandboxLost):
+            await self._call("remove a sandbox", lambda client: client.remove_container(name, v=True, force=True))
+
+    async def labelled(self, label: str, value: str) -> list[Labelled]:
+        """List the containers, running or not, that carry this label."""
+        found = await self._call(
+            "list sandboxes", lambda client: client.containers(all=True, filters={"label": f"{label}={value}"})
+        )
+        return [Labelled(str(each["Id"]), str(each["Names"][0]).lstrip("/"), each["Labels"]) for each in found]
+
+    async def close(self) -> None:
+        """Let the threads and connections go; call it after everything else has ended."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    async def _image_id(self) -> str:
+        name = self._settings.runner_image
+        try:
+            image = await self._call(
+                "look at the runner image",
+                lambda client: client.inspect_image(name),  # type: ignore[no-untyped-call]
+            )
+        except SandboxLost:
+            raise EngineUnavailable(
+                f"The Docker engine has no image {name!r}: `make setup` builds it; SANDGRAPH_RUNNER_IMAGE chooses."
+            ) from None
+        return str(image["Id"])
+
+    async def _call(self, what: str, action: Callable[[Client], T], *, undo: Callable[[T], None] | None = None) -> T:
+        client = self._client
+        if client is None:
+            raise EngineUnavailable(f"No Docker engine is connected, so it cannot {what}.")
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(5) | stop_after_delay(10),
+            wait=wait_exponential_jitter(initial=0.1, max=2, jitter=0.2),
+            reraise=True,
+        )
+        try:
+            return await retrying(lambda: self._in_thread(lambda: action(client), undo))
+        except APIError as refused:
+            reason = refused.explanation or str(refused)
+            if refused.status_code in _GONE:
+                raise SandboxLost(f"The sandbox is gone: {reason}") from refused
+            raise EngineUnavailable(f"The Docker engine refused to {what}: {reason}") from refused
+        except (requests.RequestException, DockerException) as broken:
+            raise EngineUnavailable(f"The Docker engine did not answer when asked to {what}: {broken}") from broken
+
+    async def _in_thread(self, action: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, action)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await settled(future)
+            if undo is not None and not future.cancelled() and future.exception() is None:
+                undo(future.result())
+            raise
+
+
+def find_engine(settings: Settings) -> Client:
+    """Connect to the engine that the settings, the environment, the CLI's context or a known socket names.
+
+    Raises:
+        EngineUnavailable: None answers; the message lists what was tried, and why each failed.
+        ConfigurationError: It is reached by TLS or SSH, over which sandboxes cannot be attached to.
+    """
+    tried: list[str] = []
+    for options in _addresses(settings):
+        address = str(options["base_url"])
+        if "tls" in options or address.startswith(("https://", "ssh://")):
+            raise ConfigurationError(
+                f"The Docker engine at {address} is reached by TLS or SSH, which sandboxes cannot use. Forward its "
+                "socket to this machine and set SANDGRAPH_DOCKER_HOST to it."
+            )
+        try:
+            return Client(**options, version="auto", timeout=_REQUEST_S, max_pool_size=_THREADS)
+        except (DockerException, requests.RequestException, OSError) as broken:
+            tried.append(f"{address} ({broken})")
+    raise EngineUnavailable(
+        f"No Docker engine answers. Tried: {'; '.join(tried)}. Start Docker, or point SANDGRAPH_DOCKER_HOST at it "
+        "(for example unix:///var/run/docker.sock); `make setup` finds or installs one."
+    )
+
+
+def _addresses(settings: Settings) -> Iterable[dict[str, Any]]:
+    """Yield the SDK's connection options, the most explicit first; what was chosen explicitly stands alone."""
+    if settings.docker_host:
+        yield {"base_url": settings.docker_host}
+        return
+    chosen = kwargs_from_env()
+    if "base_url" in chosen:
+        yield dict(chosen)
+        return
+    home = Path.home()
+    known = [
+        Path("/var/run/docker.sock"),
+        home / ".docker/run/docker.sock",
+        Path(f"/run/user/{os.getuid()}/docker.sock"),
+        home / ".colima/default/docker.sock",
+    ]
+    options: dict[str, Any] = {}
+    # A context file that it cannot read makes the SDK raise a bare Exception.
+    with suppress(Exception):
+        options = dict(ContextAPI.kwargs_from_context())
+    if options.get("base_url"):
+        yield options
+    for address in (f"unix://{path}" for path in known):
+        if address != options.get("base_url"):
+            yield {"base_url": address}
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, APIError):
+        return error.is_server_error()
+    return isinstance(error, requests.RequestException)
