@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 TAIL_LINES = 30
@@ -103,6 +105,13 @@ def _wait(process: subprocess.Popen[str], topic: str, lines: list[str], started:
             say(topic, f"  … {spent:.0f} s  {lines[-1].strip()[:90] if lines else ''}")
 
 
-def warn(text: str) -> None:
-    """Print a warning where it does not mix with what a caller reads."""
-    print(f"setup: {text}", file=sys.stderr, flush=True)
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Keep out every other setup that asks for the same file."""
+    with file.open("rb") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting", "another setup is at work here")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import debian
-from scripts.console import SetupError, quiet, say, work
+from scripts.console import SetupError, alone, quiet, say, work
 
 TOPIC = "engine"
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
@@ -102,17 +102,27 @@ def ensure() -> Engine:
     if engine is None:
         if not debian.may_install():
             raise SetupError(advice())
-        # An engine that is installed, by whatever package, is started and not replaced.
-        if shutil.which("dockerd") is None or shutil.which("docker") is None:
-            say(TOPIC, "no Docker engine here: installing one from Debian's packages")
-            _install()
-        _start()
-        engine = find()
-        if engine is None:
-            raise SetupError(f"the Docker engine was started but does not answer; see {_log()}")
+        LOG.touch()
+        with alone(LOG):
+            engine = find() or _make()
     elif debian.may_install() and debian.installed("docker.io") and not (has_compose() and has_buildx()):
         say(TOPIC, "installing what the docker command lacks: compose and buildx")
         _install()
+    return engine
+
+
+def _make() -> Engine:
+    # An engine that is installed, by whatever package, is started and not replaced.
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        say(TOPIC, "no Docker engine here: installing one from Debian's packages")
+        _install()
+    # A package may have started it.
+    engine = find()
+    if engine is None:
+        _start()
+        engine = find()
+    if engine is None:
+        raise SetupError(f"the Docker engine was started but does not answer; see {_log()}")
     return engine
 
 
@@ -180,25 +190,26 @@ def _start() -> None:
         work(TOPIC, "systemctl start docker", ["systemctl", "start", "docker"], timeout_s=START_S)
         return
     forget_dead_processes()
+    before = LOG.stat().st_size
     with LOG.open("ab") as log:
         # A session of its own: the engine outlives the shell that ran setup.
         process = subprocess.Popen(
             ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
-    _wait_for(process)
+    _wait_for(process, before)
 
 
 def _log() -> str:
     return "`journalctl -u docker`" if SYSTEMD.is_dir() else str(LOG)
 
 
-def _wait_for(process: subprocess.Popen[bytes]) -> None:
+def _wait_for(process: subprocess.Popen[bytes], logged: int) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if SYSTEM_SOCKET.is_socket() and _version({"DOCKER_HOST": SYSTEM_HOST}) is not None:
             return
         if process.poll() is not None:
-            tail = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            tail = LOG.read_bytes()[logged:].decode(errors="replace").splitlines()[-15:]
             raise SetupError("dockerd ended at once:\n" + "\n".join(f"    {line}" for line in tail))
         time.sleep(0.25)
     raise SetupError(f"dockerd did not answer within {START_S} s; see {LOG}")
@@ -215,12 +226,14 @@ def forget_dead_processes() -> None:
 
 
 def _runs(pid_file: Path, name: str) -> bool:
-    # After a reboot the number may be another program's.
     try:
         pid = int(pid_file.read_text(encoding="ascii").strip())
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == name
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return False
+    # After a reboot the number may be another program's; and one that nobody reaped is dead all the same.
+    fields = dict(line.partition(":\t")[::2] for line in status.splitlines())
+    return fields.get("Name") == name and not fields.get("State", "").startswith("Z")
 
 
 def _listens(path: Path) -> bool:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from scripts import base_image, dotenv, engine, images, packages
-from scripts.console import SetupError, say
+from scripts.console import SetupError, alone, say
 
 ROOT = Path(__file__).resolve().parent.parent
 DOTENV = ROOT / ".env"
@@ -29,7 +29,8 @@ def main() -> int:
     try:
         if options.print_docker_host:
             return _print_docker_host()
-        _setup(only_venv=options.only == "venv")
+        with alone(ROOT / packages.LOCK):
+            _setup(only_venv=options.only == "venv")
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
