@@ -39,10 +39,10 @@ def recipe() -> str:
 
 
 def present(engine: Engine) -> bool:
-    """Whether the engine has the image, made by the recipe of today."""
+    """Whether the engine has the image, made by the recipe of today or carried here from elsewhere (without a label)."""
     label = f'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}'
     found = quiet(["docker", "image", "inspect", "--format", label, TAG], timeout_s=20, env=engine.env)
-    return found == recipe()
+    return found in {recipe(), ""}
 
 
 def make_tar(target: Path, mirror: str | None = None) -> None:

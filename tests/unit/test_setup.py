@@ -233,6 +233,11 @@ class TestImages:
         with pytest.raises(console.SetupError, match="gone:1"):
             images.ensure_base(ENGINE, file)
 
+    @pytest.mark.parametrize(("label", "expected"), [("", True), ("of-yesterday", False), (base_image.recipe(), True)])
+    def test_a_base_of_an_old_recipe_is_made_again(self, bin_folder: Path, label: str, *, expected: bool) -> None:
+        program(bin_folder, "docker", f"echo {label}")
+        assert base_image.present(ENGINE) is expected
+
     def test_where_no_base_can_be_made_it_says_what_to_do(
         self, bin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
