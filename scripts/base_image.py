@@ -39,7 +39,7 @@ def recipe() -> str:
 
 
 def present(engine: Engine) -> bool:
-    """Whether the engine has the image, made by the recipe of today or carried here from elsewhere (without a label)."""
+    """Whether the engine has the image, made by today's recipe or, without a label, carried here from elsewhere."""
     label = f'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}'
     found = quiet(["docker", "image", "inspect", "--format", label, TAG], timeout_s=20, env=engine.env)
     return found in {recipe(), ""}
