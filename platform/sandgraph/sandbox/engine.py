@@ -21,7 +21,7 @@ import requests
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, create_api_error_from_http_exception
 from docker.utils import kwargs_from_env
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
 from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
@@ -228,11 +228,11 @@ class Engine:
         retrying = AsyncRetrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(5) | stop_after_delay(10),
-            wait=wait_exponential_jitter(initial=0.1, max=2, jitter=0.2),
+            wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,
         )
         try:
-            return await retrying(lambda: self._in_thread(lambda: action(client), undo))
+            return await retrying(self._in_thread, lambda: action(client), undo)
         except APIError as refused:
             reason = refused.explanation or str(refused)
             if refused.status_code in _GONE:

@@ -114,10 +114,10 @@ def read_account(body: bytes) -> Account:
         return _clean(str(value), longest) if value is not None else None
 
     return Account(
-        text("type", 256) or "Exception",
-        text("message", 4096) or "",
-        text("traceback", 16 * 1024),
-        text("condition", 4096),
+        text("type", 1024) or "Exception",
+        text("message", 8 * 1024) or "",
+        text("traceback", 32 * 1024),
+        text("condition", 8 * 1024),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import EngineUnavailable, SandboxLost, Unavailable
 from sandgraph.model.limits import Limits
@@ -142,7 +142,7 @@ class SandboxPool:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(LEASE_S),
-            wait=wait_exponential_jitter(initial=0.1, max=2, jitter=0.2),
+            wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,
         )
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.sandbox.engine import ContainerState
-from sandgraph.sandbox.payload import read_account
+from sandgraph.sandbox.payload import Account, read_account
 from sandgraph.sandbox.spec import Broken
 from sandgraph_runner.protocol import Reason, Report
 
@@ -65,7 +65,11 @@ def reported(report: Report, body: bytes, limits: Limits, usage: Usage) -> Broke
             message = f"It printed more than the {limits.output_kb} KiB it may and was killed."
             return broken(AttemptStatus.OUTPUT_LIMIT, message, usage)
         case Reason.RESULT_INVALID:
-            return invalid(report.message.rstrip(".") or "it is not what the protocol allows", usage)
+            # Where it is one value that cannot be stored, the child's account names it.
+            account = read_account(body) if body else Account("", report.message, None, None)
+            message = account.message or "Its result is not what the protocol allows."
+            failure = Failure(AttemptStatus.RESULT_INVALID.value, message, type=account.type or None)
+            return Broken(AttemptStatus.RESULT_INVALID, failure, usage)
         case _:
             code = "" if report.exit_code is None else f" with exit code {report.exit_code}"
             return broken(AttemptStatus.NO_RESULT, f"Its process ended{code} before it returned a result.", usage)
