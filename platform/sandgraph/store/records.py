@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 from sandgraph.model.graph import Graph
@@ -12,6 +13,13 @@ from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json, StateDiff
 
 T = TypeVar("T")
+
+
+class CodeKind(StrEnum):
+    """What registered code is for."""
+
+    FUNCTION = "function"
+    TOOL = "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +46,16 @@ class GraphVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as it stands.
+class RunSummary:
+    """A run as it stands, without its states: what a list shows.
 
     Attributes:
         run_id: Sorts by the time of creation.
         graph_id: The graph version it executes.
         graph_name: That graph's name.
+        image: The sandbox image it pinned.
         status: Where it stands.
-        failure: Why it failed or was cancelled.
-        initial_state: Commit 0.
-        final_state: Once it ended.
+        failure: Why it failed, was cancelled or was interrupted.
         last_seq: Number of the last record of its journal.
         last_commit: Number of its last commit.
         created_at: Accepted.
@@ -59,15 +66,27 @@ class RunRecord:
     run_id: str
     graph_id: str
     graph_name: str
+    image: str
     status: RunStatus
     failure: Failure | None
-    initial_state: Mapping[str, Json]
-    final_state: Mapping[str, Json] | None
     last_seq: int
     last_commit: int
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord(RunSummary):
+    """A run as it stands, with its states.
+
+    Attributes:
+        initial_state: Commit 0.
+        final_state: Once the scheduler ended it; None where it was interrupted, and its commits tell the state.
+    """
+
+    initial_state: Mapping[str, Json]
+    final_state: Mapping[str, Json] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +142,9 @@ class JournalRecord:
         attempt: The attempt's, where it is about one.
         status: The status that was reached; of a log line, ``running``.
         message: For a person; a log's line.
-        data: More, by type: the diff of a ``state``, the failure of a failed ``node``, whether a log line was cut.
+        data: More, by type. Of a failed run, node or attempt: ``error``. Of an edge: ``source`` and ``target``. Of a
+            state: ``commit``, ``parents`` and ``diff``, or in the place of a long diff ``keys`` (the first ones that it
+            changed) and ``truncated``. Of a log line: ``elapsed_s``, and whether it was ``cut``.
     """
 
     seq: int
@@ -140,7 +161,7 @@ class JournalRecord:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Part of a list, newest first; ``next_cursor`` asks for what follows, None at the end."""
+    """Part of a list; ``next_cursor`` asks for what follows, None at the end."""
 
     items: tuple[T, ...]
     next_cursor: str | None

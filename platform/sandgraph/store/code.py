@@ -1,0 +1,90 @@
+"""Functions and tools, by version."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, and_, func, insert, select
+
+from sandgraph.store import cursors
+from sandgraph.store.columns import now, storable
+from sandgraph.store.records import CodeKind, CodeVersion, Page
+from sandgraph.store.tables import code as table
+
+T = TypeVar("T")
+
+#: Names in one statement: databases bound the number of parameters.
+_NAMES_AT_ONCE = 500
+
+
+def save(connection: Connection, kind: CodeKind, name: str, code: str, description: str) -> tuple[CodeVersion, bool]:
+    """Return the version of this code, and whether it was made now."""
+    code, description = storable(code), storable(description)
+    digest = hashlib.sha256(code.encode()).hexdigest()
+    latest = latest_of(connection, kind, [name]).get(name)
+    if latest and latest.hash == digest and description in {"", latest.description}:
+        return latest, False
+    version = CodeVersion(name, latest.version + 1 if latest else 1, digest, code, description, now())
+    connection.execute(
+        insert(table),
+        {
+            "kind": kind.value,
+            "name": version.name,
+            "version": version.version,
+            "hash": version.hash,
+            "code": version.code,
+            "description": version.description,
+            "created_at": version.created_at,
+        },
+    )
+    return version, True
+
+
+def latest_of(connection: Connection, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
+    """Return the latest version of each name that is known."""
+    found: dict[str, CodeVersion] = {}
+    for some in _batches(dict.fromkeys(names)):
+        for row in connection.execute(_latest(kind).where(table.c.name.in_(some))):
+            found[row.name] = version_of(row)
+    return found
+
+
+def all_latest(connection: Connection, kind: CodeKind) -> dict[str, CodeVersion]:
+    """Return the latest version of every name, in the order of names."""
+    return {row.name: version_of(row) for row in connection.execute(_latest(kind).order_by(table.c.name))}
+
+
+def latest_page(connection: Connection, kind: CodeKind, cursor: str | None, limit: int) -> Page[CodeVersion]:
+    """Return the latest version of each name, in the order of names."""
+    after = cursors.decode(kind.value, cursor)
+    # The names are limited before their versions are looked up: a page's cost is the page's.
+    names = select(table.c.name).where(table.c.kind == kind.value).distinct().order_by(table.c.name).limit(limit + 1)
+    if after is not None:
+        names = names.where(table.c.name > after)
+    shown = connection.scalars(names).all()
+    found = latest_of(connection, kind, shown)
+    return cursors.page(kind.value, [found[name] for name in shown], limit, lambda version: version.name)
+
+
+def version_of(row: Row[Any]) -> CodeVersion:
+    """Make the version from its row."""
+    return CodeVersion(row.name, row.version, row.hash, row.code, row.description, row.created_at)
+
+
+def _latest(kind: CodeKind) -> Select[Any]:
+    other = table.alias()
+    newest = (
+        select(func.max(other.c.version))
+        .where(and_(other.c.kind == table.c.kind, other.c.name == table.c.name))
+        .scalar_subquery()
+    )
+    return select(table).where(table.c.kind == kind.value, table.c.version == newest)
+
+
+def _batches(names: Iterable[T]) -> Iterator[Sequence[T]]:
+    iterator = iter(names)
+    while some := list(islice(iterator, _NAMES_AT_ONCE)):
+        yield some

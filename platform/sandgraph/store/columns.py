@@ -1,0 +1,77 @@
+"""Column types that hold whatever submitted code may produce, alike on every database."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from sqlalchemy import DateTime, Dialect, String
+from sqlalchemy.types import TypeDecorator
+
+from sandgraph.model.state import Json
+
+
+def storable(text: str) -> str:
+    r"""Return a text that every database takes: NUL and lone surrogates as ``\x00`` and ``\udc80``."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\\x00")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def to_json(value: object) -> str:
+    r"""Return compact JSON in ASCII: NUL and lone surrogates are escapes there, and come back as they were."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+class SafeText(TypeDecorator[str]):
+    """Text from outside; see `storable`."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Escape what a database refuses."""
+        return None if value is None else storable(value)
+
+
+class JsonText(TypeDecorator[Json]):
+    """A JSON value as text; None is NULL.
+
+    Not the databases' own JSON types: those refuse NUL, or change numbers and the order of keys.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Json, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Serialize."""
+        return None if value is None else to_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Json:  # noqa: ARG002
+        """Parse."""
+        if value is None:
+            return None
+        parsed: Json = json.loads(value)
+        return parsed
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, kept in UTC; SQLite would give it back naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Convert to UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Say that it is UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,0 +1,196 @@
+"""The SQLite database: one thread that writes, a few that read, and an asyncio face over both."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+
+from sandgraph.errors import ConfigurationError, Unavailable
+from sandgraph.store.lock import FolderLock
+from sandgraph.store.tables import METADATA, SCHEMA_VERSION
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds a statement waits for another program that holds the database.
+BUSY_TIMEOUT_S = 5.0
+
+_FILE = "sandgraph.db"
+_READERS = 4
+_WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+#: "SGph": marks the file as ours.
+_APPLICATION_ID = 0x53477068
+
+
+class Database:
+    """An open database; make it with `open`.
+
+    Work is a function of a connection, run inside one transaction: all of it happens, or nothing.
+    """
+
+    def __init__(self, path: Path, lock: FolderLock) -> None:
+        self._path = path
+        self._lock = lock
+        self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE")
+        self._read_engine = _engine(path, connections=_READERS, begin="BEGIN")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sandgraph-store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sandgraph-store-reader")
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, data_dir: Path) -> Database:
+        """Open the database of a data folder, made if there is none.
+
+        Raises:
+            ConfigurationError: The folder or the file cannot be used.
+        """
+        return await asyncio.to_thread(cls._open, data_dir)
+
+    @classmethod
+    def _open(cls, data_dir: Path) -> Database:
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"data_dir: cannot make the folder {data_dir}: {error.strerror}.") from None
+        lock = FolderLock(data_dir)
+        database = cls(data_dir / _FILE, lock)
+        try:
+            database._prepare()
+        except BaseException:
+            database._shut()
+            raise
+        return database
+
+    def _prepare(self) -> None:
+        try:
+            with self._write_engine.connect() as connection:
+                # Outside a transaction, where alone the journal's mode can change.
+                raw = connection.connection.driver_connection
+                if not isinstance(raw, sqlite3.Connection):
+                    raise TypeError(f"not a connection of sqlite3: {raw!r}")
+                version = self._version(raw)
+                mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                if mode != "wal":
+                    raise ConfigurationError(
+                        f"data_dir: {self._path} cannot have a write-ahead log; put data_dir on a local file system."
+                    )
+                # Also where nothing is to be made: whoever cannot write finds out now.
+                with connection.begin():
+                    if version == 0:
+                        METADATA.create_all(connection)
+                        connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+                        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except (DatabaseError, sqlite3.Error) as error:
+            raise ConfigurationError(f"data_dir: the database {self._path} cannot be used: {_reason(error)}.") from None
+
+    def _version(self, raw: sqlite3.Connection) -> int:
+        version: int = raw.execute("PRAGMA user_version").fetchone()[0]
+        application: int = raw.execute("PRAGMA application_id").fetchone()[0]
+        is_empty = raw.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if application != _APPLICATION_ID and not (is_empty and version == application == 0):
+            raise ConfigurationError(f"data_dir: {self._path} is not a database of Sandgraph.")
+        if version > SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"data_dir: {self._path} is of a newer Sandgraph (its schema is {version}, this release knows "
+                f"{SCHEMA_VERSION}). Start that release, or choose another data_dir."
+            )
+        return version
+
+    async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work in the one thread that writes, in the order of the calls.
+
+        A caller that is cancelled meanwhile hears nothing more of it, yet it is done.
+
+        Raises:
+            Unavailable: The database is locked by another program, the disk is full or broken, or it is closed.
+        """
+        return await asyncio.shield(
+            asyncio.wrap_future(self._submit(self._writer, self._write_engine, work, *args, **kwargs))
+        )
+
+    async def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work over one snapshot of what was committed.
+
+        Raises:
+            Unavailable: As for `write`.
+        """
+        return await asyncio.wrap_future(self._submit(self._readers, self._read_engine, work, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Finish the work that was handed in, and close; calls after the first do nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            await asyncio.shield(asyncio.to_thread(self._shut))
+
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        engine: Engine,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]:
+        if self._is_closed:
+            raise Unavailable("The store is closed.", code="store_unavailable")
+
+        def transaction() -> T:
+            with _translated(), engine.begin() as connection:
+                return work(connection, *args, **kwargs)
+
+        return pool.submit(transaction)
+
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        # The writer's connection is the last: it folds the log into the database file.
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+        self._lock.release()
+
+
+def _engine(path: Path, *, connections: int, begin: str) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        # Or the driver would begin transactions by itself, and only before some statements.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except (DatabaseError, OperationalError, sqlite3.Error) as error:
+        raise Unavailable(f"The database does not answer: {_reason(error)}.", code="store_unavailable") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DatabaseError) else error)

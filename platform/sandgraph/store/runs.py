@@ -1,0 +1,254 @@
+"""Runs: accepting them, and reading them, their node runs and their commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, insert, select
+
+from sandgraph.errors import Conflict, NotFound
+from sandgraph.model.commands import RecordRun
+from sandgraph.model.journal import entries
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.state import Json, StateDiff
+from sandgraph.store import cursors, journal, tables
+from sandgraph.store.code import version_of
+from sandgraph.store.columns import now
+from sandgraph.store.ids import new_id
+from sandgraph.store.records import (
+    AttemptRecord,
+    CodeKind,
+    CodeVersion,
+    CommitRecord,
+    GraphVersion,
+    NodeRunRecord,
+    Page,
+    RunRecord,
+    RunSummary,
+)
+
+_LIST = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What a run is made of.
+
+    Attributes:
+        graph: The version it executes.
+        initial_state: Commit 0.
+        functions: The versions it pins.
+        tools: The versions it pins.
+        image: The sandbox image it pins.
+        idempotency_key: Makes a second request with it the same run.
+        fingerprint: Of the request: another one under the same key is refused.
+    """
+
+    graph: GraphVersion
+    initial_state: Mapping[str, Json]
+    functions: Mapping[str, CodeVersion]
+    tools: Mapping[str, CodeVersion]
+    image: str
+    idempotency_key: str | None
+    fingerprint: str | None
+
+    def pins(self, run_id: str) -> list[dict[str, object]]:
+        """Return the rows of what it pins."""
+        return [
+            {"run_id": run_id, "kind": kind.value, "name": name, "version": version.version}
+            for kind, versions in ((CodeKind.FUNCTION, self.functions), (CodeKind.TOOL, self.tools))
+            for name, version in versions.items()
+        ]
+
+
+def create(connection: Connection, new: NewRun) -> tuple[RunRecord, bool]:
+    """Store a run that is pending, or return the one that this key made before.
+
+    Raises:
+        Conflict: The key was used for something else.
+    """
+    if new.idempotency_key is not None:
+        known = connection.execute(
+            select(tables.run.c.id, tables.run.c.fingerprint).where(tables.run.c.idempotency_key == new.idempotency_key)
+        ).first()
+        if known:
+            if known.fingerprint != new.fingerprint:
+                raise Conflict(
+                    "This idempotency key was used for another request; choose a new one.",
+                    code="idempotency_key_reused",
+                )
+            return get(connection, known.id), False
+    run_id = new_id("run")
+    connection.execute(
+        insert(tables.run),
+        {
+            "id": run_id,
+            "graph_id": new.graph.graph_id,
+            "graph_name": new.graph.name,
+            "status": RunStatus.PENDING.value,
+            "image": new.image,
+            "idempotency_key": new.idempotency_key,
+            "fingerprint": new.fingerprint,
+            "last_seq": 1,
+            "last_commit": 0,
+            "created_at": now(),
+        },
+    )
+    connection.execute(
+        insert(tables.run_state), {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
+    )
+    if pins := new.pins(run_id):
+        connection.execute(insert(tables.run_code), pins)
+    journal.insert_events(connection, run_id, 1, list(entries([RecordRun(RunStatus.PENDING)])), now())
+    return get(connection, run_id), True
+
+
+def get(connection: Connection, run_id: str) -> RunRecord:
+    """Return a run with its states."""
+    row = _row(connection, run_id)
+    kept = tables.run_state
+    found = connection.execute(select(kept.c.kind, kept.c.state).where(kept.c.run_id == run_id))
+    states = {kind: state for kind, state in found}  # noqa: C416 - rows are no pairs to a type checker
+    return RunRecord(**_fields(row), initial_state=states["initial"], final_state=states.get("final"))
+
+
+def summary(connection: Connection, run_id: str) -> RunSummary:
+    """Return a run without its states."""
+    return RunSummary(**_fields(_row(connection, run_id)))
+
+
+def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVersion], dict[str, CodeVersion]]:
+    """Return the functions and the tools that a run pinned."""
+    _row(connection, run_id)
+    pin, code = tables.run_code.c, tables.code.c
+    matches = (pin.kind == code.kind) & (pin.name == code.name) & (pin.version == code.version)
+    query = (
+        select(tables.code)
+        .join_from(tables.run_code, tables.code, matches)
+        .where(pin.run_id == run_id)
+        .order_by(pin.kind, pin.name)
+    )
+    pinned: dict[str, dict[str, CodeVersion]] = {kind.value: {} for kind in CodeKind}
+    for row in connection.execute(query):
+        pinned[row.kind][row.name] = version_of(row)
+    return pinned[CodeKind.FUNCTION], pinned[CodeKind.TOOL]
+
+
+def page(
+    connection: Connection, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int
+) -> Page[RunSummary]:
+    """Return runs, newest first."""
+    before = cursors.decode(_LIST, cursor)
+    query = page_query(status, graph_id, before, limit)
+    found = [RunSummary(**_fields(row)) for row in connection.execute(query)]
+    return cursors.page(_LIST, found, limit, lambda run: run.run_id)
+
+
+def page_query(status: RunStatus | None, graph_id: str | None, before: str | None, limit: int) -> Select[Any]:
+    """Return the statement of a page, with one run more than it shows."""
+    query = select(tables.run).order_by(tables.run.c.id.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(tables.run.c.status == status.value)
+    if graph_id is not None:
+        query = query.where(tables.run.c.graph_id == graph_id)
+    if before is not None:
+        query = query.where(tables.run.c.id < before)
+    return query
+
+
+def count(connection: Connection, *statuses: RunStatus) -> int:
+    """Count the runs of these statuses; without any, all."""
+    query = select(func.count()).select_from(tables.run)
+    if statuses:
+        query = query.where(tables.run.c.status.in_([status.value for status in statuses]))
+    return connection.scalar(query) or 0
+
+
+def pending(connection: Connection, limit: int) -> list[str]:
+    """Return the ids of the runs that wait longest."""
+    query = select(tables.run.c.id).where(tables.run.c.status == RunStatus.PENDING.value)
+    return list(connection.scalars(query.order_by(tables.run.c.id).limit(limit)))
+
+
+def node_runs(connection: Connection, run_id: str) -> list[NodeRunRecord]:
+    """Return the node runs of a run, in order of start."""
+    _row(connection, run_id)
+    tried = tables.attempt
+    query = select(tried).where(tried.c.run_id == run_id).order_by(tried.c.node, tried.c.iteration, tried.c.attempt)
+    attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
+    for row in connection.execute(query):
+        attempts.setdefault((row.node, row.iteration), []).append(
+            AttemptRecord(
+                row.attempt,
+                AttemptStatus(row.status),
+                _failure(row.failure),
+                Usage(**row.usage) if row.usage else None,
+                row.started_at,
+                row.finished_at,
+            )
+        )
+    done = tables.node_run
+    return [
+        NodeRunRecord(
+            row.node,
+            row.iteration,
+            NodeRunStatus(row.status),
+            row.message,
+            _failure(row.failure),
+            tuple(attempts.get((row.node, row.iteration), ())),
+            row.started_at,
+            row.finished_at,
+        )
+        for row in connection.execute(select(done).where(done.c.run_id == run_id).order_by(done.c.first_seq))
+    ]
+
+
+def commits(connection: Connection, run_id: str, upto: int | None) -> list[CommitRecord]:
+    """Return the commits of a run by number, up to one and with it."""
+    _row(connection, run_id)
+    table = tables.state_commit
+    query = select(table).where(table.c.run_id == run_id).order_by(table.c.number)
+    if upto is not None:
+        query = query.where(table.c.number <= upto)
+    return [
+        CommitRecord(
+            row.number,
+            tuple(row.parents),
+            StateDiff.from_json(row.diff),
+            row.node,
+            row.iteration,
+            row.attempt,
+            row.created_at,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _row(connection: Connection, run_id: str) -> Row[Any]:
+    row = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).first()
+    if row is None:
+        raise NotFound("run", run_id)
+    return row
+
+
+def _fields(row: Row[Any]) -> dict[str, Any]:
+    """Return what every picture of a run has."""
+    return {
+        "run_id": row.id,
+        "graph_id": row.graph_id,
+        "graph_name": row.graph_name,
+        "image": row.image,
+        "status": RunStatus(row.status),
+        "failure": _failure(row.failure),
+        "last_seq": row.last_seq,
+        "last_commit": row.last_commit,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def _failure(document: dict[str, str] | None) -> Failure | None:
+    return Failure(**document) if document else None

@@ -1,0 +1,223 @@
+"""The tables.
+
+Statements are Core's: these classes declare the schema, and validate nothing (a table class of SQLModel never does).
+Rows that change often are narrow: SQLite writes a changed row anew as a whole, so states and diffs have tables of their
+own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from sandgraph.store.columns import JsonText, SafeText, UtcTime
+
+#: Raised by one with every change of the schema.
+SCHEMA_VERSION = 1
+
+# Names of constraints are fixed, so that a migration can speak of them.
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
+    """Base of the tables, with a registry of its own: whoever embeds Sandgraph may have a table ``run`` too."""
+
+
+class CodeRow(_Table, table=True):
+    """A version of a function or a tool."""
+
+    __tablename__ = "code"
+
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True, sa_type=SafeText)
+    version: int = Field(primary_key=True)
+    hash: str
+    code: str = Field(sa_type=SafeText)
+    description: str = Field(sa_type=SafeText)
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class GraphRow(_Table, table=True):
+    """A version of a graph."""
+
+    __tablename__ = "graph"
+    __table_args__ = (UniqueConstraint("name", "version"), Index(None, "name", "id"))
+
+    id: str = Field(primary_key=True)
+    name: str = Field(sa_type=SafeText)
+    version: int
+    document: dict[str, object] = Field(sa_type=JsonText)
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class RunRow(_Table, table=True):
+    """A run: what changes, and what lists show."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index(None, "status", "id"),
+        Index(None, "graph_id", "id"),
+        Index(None, "graph_id", "status", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    graph_id: str = Field(foreign_key="graph.id")
+    graph_name: str = Field(sa_type=SafeText)
+    status: str
+    failure: dict[str, object] | None = Field(sa_type=JsonText)
+    image: str = Field(sa_type=SafeText)
+    idempotency_key: str | None = Field(unique=True, sa_type=SafeText)
+    fingerprint: str | None = Field(sa_type=SafeText)
+    last_seq: int
+    last_commit: int
+    created_at: datetime = Field(sa_type=UtcTime)
+    started_at: datetime | None = Field(sa_type=UtcTime)
+    finished_at: datetime | None = Field(sa_type=UtcTime)
+
+
+class RunStateRow(_Table, table=True):
+    """A state of a run that no diff tells: ``initial`` or ``final``."""
+
+    __tablename__ = "run_state"
+    __table_args__ = (CheckConstraint("kind IN ('initial', 'final')", name="kind"),)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    kind: str = Field(primary_key=True)
+    state: dict[str, object] = Field(sa_type=JsonText)
+
+
+class RunCodeRow(_Table, table=True):
+    """The version of a function or tool that a run pinned when it was accepted."""
+
+    __tablename__ = "run_code"
+    __table_args__ = (
+        ForeignKeyConstraint(["kind", "name", "version"], ["code.kind", "code.name", "code.version"]),
+        {"sqlite_with_rowid": False},
+    )
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True, sa_type=SafeText)
+    version: int
+
+
+class NodeRunRow(_Table, table=True):
+    """One node in one iteration."""
+
+    __tablename__ = "node_run"
+    __table_args__ = (Index(None, "run_id", "first_seq"),)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    node: str = Field(primary_key=True, sa_type=SafeText)
+    iteration: int = Field(primary_key=True)
+    first_seq: int = Field(description="Number of its first record in the journal: the order of start.")
+    status: str
+    message: str = Field(sa_type=SafeText)
+    failure: dict[str, object] | None = Field(sa_type=JsonText)
+    started_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime | None = Field(sa_type=UtcTime)
+
+
+class AttemptRow(_Table, table=True):
+    """One try of a node run."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run_id", "node", "iteration"], ["node_run.run_id", "node_run.node", "node_run.iteration"]
+        ),
+    )
+
+    run_id: str = Field(primary_key=True)
+    node: str = Field(primary_key=True, sa_type=SafeText)
+    iteration: int = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    status: str
+    failure: dict[str, object] | None = Field(sa_type=JsonText)
+    usage: dict[str, object] | None = Field(sa_type=JsonText)
+    started_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime | None = Field(sa_type=UtcTime)
+
+
+class StateCommitRow(_Table, table=True):
+    """A state commit."""
+
+    __tablename__ = "state_commit"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run_id", "node", "iteration", "attempt"],
+            ["attempt.run_id", "attempt.node", "attempt.iteration", "attempt.attempt"],
+        ),
+        # A state diff is committed once, by one attempt.
+        UniqueConstraint("run_id", "node", "iteration"),
+    )
+
+    run_id: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    parents: list[int] = Field(sa_type=JsonText)
+    diff: list[dict[str, object]] = Field(sa_type=JsonText)
+    node: str = Field(sa_type=SafeText)
+    iteration: int
+    attempt: int
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class EventRow(_Table, table=True):
+    """An event of a run's journal; it shares its numbers with `LogRecordRow`."""
+
+    __tablename__ = "event"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    seq: int = Field(primary_key=True)
+    ts: datetime = Field(sa_type=UtcTime)
+    type: str
+    status: str
+    message: str = Field(sa_type=SafeText)
+    node: str | None = Field(sa_type=SafeText)
+    iteration: int | None
+    attempt: int | None
+    diff_of: int | None = Field(description="Number of the commit whose diff belongs in the data.")
+    data: dict[str, object] | None = Field(sa_type=JsonText)
+
+
+class LogRecordRow(_Table, table=True):
+    """A line that submitted code printed."""
+
+    __tablename__ = "log_record"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    seq: int = Field(primary_key=True)
+    ts: datetime = Field(sa_type=UtcTime)
+    node: str = Field(sa_type=SafeText)
+    iteration: int
+    attempt: int
+    stream: str = Field(sa_type=SafeText)
+    elapsed_s: float
+    text: str = Field(sa_type=SafeText)
+    is_cut: bool
+
+
+METADATA: MetaData = _Table.metadata
+_TABLES = METADATA.tables
+
+code = _TABLES["code"]
+graph = _TABLES["graph"]
+run = _TABLES["run"]
+run_state = _TABLES["run_state"]
+run_code = _TABLES["run_code"]
+node_run = _TABLES["node_run"]
+attempt = _TABLES["attempt"]
+state_commit = _TABLES["state_commit"]
+event = _TABLES["event"]
+log_record = _TABLES["log_record"]
