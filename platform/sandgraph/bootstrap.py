@@ -1,0 +1,111 @@
+"""The composition root: every part is made here, and nowhere else, and closed in the opposite order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sandgraph.api.schemas import parse_graph
+from sandgraph.api.services import Services
+from sandgraph.execution.catalog import Catalog
+from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.worker import Worker
+from sandgraph.sandbox.pool import SandboxPool
+from sandgraph.sandbox.spec import Sandboxes
+from sandgraph.settings import Settings
+from sandgraph.store.records import CodeKind
+from sandgraph.store.store import Store
+from sandgraph.workflows import builtin_workflows
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A running platform.
+
+    Attributes:
+        settings: It was made with.
+        store: Holds everything that is kept.
+        sandboxes: Where submitted code runs.
+        catalog: Takes functions, tools and graphs.
+        runs: Takes runs.
+    """
+
+    settings: Settings
+    store: Store
+    sandboxes: Sandboxes
+    catalog: Catalog
+    runs: Dispatcher
+
+
+@asynccontextmanager
+async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = None) -> AsyncIterator[Platform]:
+    """Start every part, and close them all at the end of the block: no container is left then.
+
+    Args:
+        settings: Of the deployment.
+        sandboxes: Instead of the pool of containers.
+
+    Raises:
+        ConfigurationError: The settings cannot work; the database cannot be opened.
+        EngineUnavailable: The Docker engine does not answer, or lacks the image or the runtime.
+    """
+    async with AsyncExitStack() as stack:
+        store = await Store.open(settings.data_dir)
+        stack.push_async_callback(store.close)
+        if sandboxes is None:
+            sandboxes = SandboxPool(settings)
+        stack.push_async_callback(sandboxes.close)
+        await sandboxes.start()
+        worker = Worker(sandboxes, settings.worker_slots)
+        runs = Dispatcher(store, worker, settings, str(sandboxes.facts().get("image", "")))
+        stack.push_async_callback(runs.close)
+        await install_workflows(store, settings)
+        await runs.start()
+        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings), runs)
+
+
+async def install_workflows(store: Store, settings: Settings) -> None:
+    """Register the workflows that come with Sandgraph, unless these versions of them were registered before.
+
+    What a user registered since under one of their names stays the latest version.
+    """
+    for workflow in builtin_workflows():
+        for name, code in workflow.functions.items():
+            if not await store.has_code(CodeKind.FUNCTION, name, code):
+                await store.save_code(CodeKind.FUNCTION, name, code)
+        for name, tool in workflow.tools.items():
+            if not await store.has_code(CodeKind.TOOL, name, tool.code):
+                await store.save_code(CodeKind.TOOL, name, tool.code, tool.description)
+        await store.save_graph(parse_graph(workflow.graph, settings))
+
+
+def services_of(platform: Platform) -> Services:
+    """Return what the API needs of a platform."""
+    return Services(
+        settings=platform.settings,
+        catalog=platform.catalog,
+        runs=platform.runs,
+        reader=platform.store,
+        health=Health(platform),
+    )
+
+
+class Health:
+    """Tells whether the platform can take work.
+
+    Args:
+        platform: Running.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    async def check(self) -> Mapping[str, object]:
+        """Return what there is.
+
+        Raises:
+            Unavailable: The database or the engine does not answer.
+        """
+        await self._platform.store.count_runs()
+        return {**self._platform.runs.facts(), "sandboxes": self._platform.sandboxes.facts()}

@@ -1,0 +1,140 @@
+"""``sandgraph demo``: the code review workflow on a real file, from the platform's start to the last trace removed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+from websockets.asyncio.client import connect
+
+from sandgraph.cli.serve import running
+from sandgraph.errors import InvalidInput
+from sandgraph.sandbox.reaper import count_containers
+from sandgraph.settings import Settings
+from sandgraph.workflows import sample_source
+
+JsonObject = dict[str, object]
+
+_STYLES = {"succeeded": "green", "completed": "green", "failed": "red", "error": "red", "skipped": "dim"}
+
+
+async def demo(settings: Settings, file: Path | None, threshold: float) -> int:
+    """Start a platform of its own, review ``file``, show the way there, and remove every trace.
+
+    Returns:
+        0 if the workflow completed and nothing was left behind, else 1.
+
+    Raises:
+        InvalidInput: The file cannot be read as text.
+        EngineUnavailable: The Docker engine does not answer, or lacks the runner image.
+    """
+    console = Console(highlight=False)
+    name, code = _read(file)
+    with tempfile.TemporaryDirectory(prefix="sandgraph-demo-") as folder:
+        own = settings.model_copy(
+            update={"port": 0, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}", "log_level": "warning"}
+        )
+        console.print("Starting the platform: sandboxes are being warmed up …")
+        async with running(own) as (url, _):
+            console.print(f"[bold]Sandgraph[/] serves {url}; reviewing [bold]{name}[/] ({len(code.splitlines())} lines)\n")
+            completed = await _review(console, url, name, code, threshold)
+        left = await count_containers(own)
+    console.print(f"Platform stopped. Containers left: {left}; data folder removed.")
+    return 0 if completed and not left else 1
+
+
+def _read(file: Path | None) -> tuple[str, str]:
+    if file is None:
+        return "the sample module", sample_source()
+    try:
+        return file.name, file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput.at("file", "unreadable_file", f"{file} cannot be read: {error}") from None
+
+
+async def _review(console: Console, url: str, name: str, code: str, threshold: float) -> bool:
+    graphs = cast("list[JsonObject]", (await _call(f"{url}/graph/list?name=code_review"))["graphs"])
+    state = {"code": code, "filename": name, "quality_threshold": threshold}
+    run = await _call(f"{url}/graph/run_async", {"graph_id": graphs[0]["graph_id"], "initial_state": state})
+    run_id = str(run["run_id"])
+    console.print(f"POST {url}/graph/run_async → {run_id}")
+    console.print(f"WS   {url.replace('http', 'ws')}/graph/ws/{run_id}\n")
+    async with connect(f"{url.replace('http', 'ws')}/graph/ws/{run_id}") as records:
+        async for record in records:
+            _show_record(console, json.loads(record))
+    status = await _call(f"{url}/graph/status/{run_id}")
+    final = cast("JsonObject", (await _call(f"{url}/graph/state/{run_id}"))["data"])
+    _show_nodes(console, status)
+    _show_result(console, final)
+    return status["status"] == "completed"
+
+
+async def _call(url: str, body: Mapping[str, object] | None = None) -> JsonObject:
+    data = json.dumps(body).encode() if body is not None else None
+
+    def request() -> JsonObject:
+        # Our own server on loopback, on a port we bound.
+        asked = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
+            return cast("JsonObject", json.load(answer))
+
+    return await asyncio.to_thread(request)
+
+
+def _show_record(console: Console, record: JsonObject) -> None:
+    """Print a record as it comes: what nodes say, and what becomes of them."""
+    clock = str(record["ts"])[11:23]
+    kind, node = record.get("kind"), record.get("node") or ""
+    message = _harmless(str(record["message"]))
+    if kind == "log":
+        console.print(Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), f"│ {message}"))
+    elif record.get("type") in {"node", "run"}:
+        style = _STYLES.get(str(record["status"]), "bold")
+        console.print(Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), (f"● {message}", style)))
+
+
+def _show_nodes(console: Console, status: JsonObject) -> None:
+    table = Table(title="Node runs", title_justify="left", header_style="bold")
+    for column in ("node", "iteration", "status"):
+        table.add_column(column)
+    for column in ("wall", "waited", "CPU", "peak memory", "output"):
+        table.add_column(column, justify="right")
+    for node in cast("list[JsonObject]", status["node_runs"]):
+        attempts = cast("list[JsonObject]", node["attempts"])
+        usage = cast("dict[str, float | None]", (attempts[-1].get("usage") or {}) if attempts else {})
+        cells = [
+            f"{(usage.get('wall_s') or 0) * 1000:.0f} ms" if usage else "",
+            f"{(usage.get('start_s') or 0) * 1000:.0f} ms" if usage else "",
+            f"{(usage.get('cpu_s') or 0) * 1000:.0f} ms" if usage else "",
+            f"{(usage.get('peak_memory_bytes') or 0) / 2**20:.1f} MiB" if usage else "",
+            f"{usage.get('output_bytes') or 0} B" if usage else "",
+        ]
+        state = str(node["status"])
+        table.add_row(str(node["node"]), str(node["iteration"]), Text(state, _STYLES.get(state, "")), *cells)
+    console.print()
+    console.print(table)
+
+
+def _show_result(console: Console, final: JsonObject) -> None:
+    console.print("\n[bold]What changed in the code[/]")
+    console.print(Syntax(_harmless(str(final.get("diff") or "(nothing)")), "diff", background_color="default"))
+    history = " → ".join(f"{score:.1f}" for score in cast("list[float]", final.get("quality_history") or []))
+    outcome = cast("JsonObject", final.get("outcome") or {})
+    score = f"Quality score: {final.get('quality_score')} of 10   ({history})\n{outcome.get('message', '')}"
+    console.print(Panel(_harmless(score), title="Result", title_align="left", expand=False))
+
+
+def _harmless(text: str) -> str:
+    """Return the text with control characters replaced: a log line must not drive the reader's terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

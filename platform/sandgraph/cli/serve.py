@@ -1,0 +1,97 @@
+"""``sandgraph serve``: the whole platform in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import uvicorn
+
+from sandgraph.api.app import create_app
+from sandgraph.bootstrap import open_platform, services_of
+from sandgraph.errors import ConfigurationError
+from sandgraph.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that requests in flight get to finish once the platform was told to stop.
+_GRACE_S = 5
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: uvicorn's own handling ends the process before containers are removed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+    """Serve for the length of the block; yields the base URL and the server.
+
+    Raises:
+        ConfigurationError: The address cannot be bound, or another setting cannot work.
+        EngineUnavailable: The Docker engine does not answer, or lacks something.
+    """
+    with _listen(settings) as listener:
+        async with open_platform(settings) as platform:
+            config = uvicorn.Config(
+                create_app(services_of(platform)),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="websockets-sansio",
+                ws_ping_interval=settings.ws_ping_s,
+                ws_max_size=64 * 1024,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+            server = _Server(config)
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+            try:
+                while not server.started and not task.done():
+                    await asyncio.sleep(0.01)
+                host, port = listener.getsockname()[:2]
+                yield f"http://{f'[{host}]' if ':' in host else host}:{port}", server
+            finally:
+                server.should_exit = True
+                await task
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends the grace period."""
+    async with running(settings) as (url, server):
+        stop = asyncio.Event()
+
+        def on_signal() -> None:
+            server.force_exit = stop.is_set()
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        print(f"Sandgraph serves {url} - its API is described at {url}/docs", flush=True)
+        await stop.wait()
+        logger.info("stopping", extra={"action": "stop"})
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """Bind before anything is started, so that a taken port costs nothing else."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.host}:{settings.port} cannot be bound ({error.strerror}); choose another --host or --port."
+            ) from None
+        with suppress(OSError):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield listener

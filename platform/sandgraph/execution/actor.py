@@ -1,0 +1,142 @@
+"""One run in progress: tells the scheduler what happens, commits what it answers, and does what it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+import tenacity
+
+from sandgraph.errors import Unavailable
+from sandgraph.execution.bus import Bus
+from sandgraph.execution.jobs import RunPlan
+from sandgraph.execution.transport import Assignment, Transport
+from sandgraph.model import events, scheduler
+from sandgraph.model.commands import Command, ScheduleRetry, StartAttempt, StopAttempt
+from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunKey, Usage
+from sandgraph.model.state import State
+from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
+from sandgraph.settings import Settings
+from sandgraph.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a step that the database would not take is tried again before the run is given up.
+_COMMIT_PATIENCE_S = 60
+
+
+class RunActor:
+    """Drives one run from its start to its end; owns its attempts and timers.
+
+    Args:
+        plan: What the run pinned.
+        store: Where each step is committed before anything follows from it.
+        transport: Carries attempts to a worker.
+        bus: Wakes up the journal's readers.
+        settings: Of the deployment.
+    """
+
+    def __init__(self, plan: RunPlan, store: Store, transport: Transport, bus: Bus, settings: Settings) -> None:
+        self._plan = plan
+        self._store = store
+        self._transport = transport
+        self._bus = bus
+        self._settings = settings
+        self._run = scheduler.Run(plan.graph, plan.topology)
+        # Bounded by what is in progress: an event an attempt, a timer each, and a cancel.
+        self._inbox: asyncio.Queue[tuple[events.Event, Usage | None]] = asyncio.Queue()
+        self._attempts: dict[tuple[NodeRunKey, int], asyncio.Task[None]] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    def tell(self, event: events.Event, usage: Usage | None = None) -> None:
+        """Hand the run an event; it is taken in its turn."""
+        self._inbox.put_nowait((event, usage))
+
+    async def drive(self, state: State) -> None:
+        """Run to the end. Cancelling this stops every attempt first; the run is then as the store has it.
+
+        Raises:
+            Unavailable: The database took no step for a minute.
+        """
+        ceiling = self._settings.run_timeout_s
+        timeout_s = min(self._plan.graph.timeout_s or ceiling, ceiling)
+        self._later(timeout_s, events.RunTimedOut(timeout_s))
+        self.tell(events.RunStarted(state))
+        try:
+            while not self._run.status.is_final:
+                event, usage = await self._inbox.get()
+                self._run, commands = scheduler.step(self._run, event)
+                if commands:
+                    await self._commit(commands, usage)
+                    self._perform(commands)
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+            await self._stop_attempts()
+
+    async def _commit(self, commands: Sequence[Command], usage: Usage | None) -> None:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Unavailable),
+            wait=tenacity.wait_random_exponential(0.05, max=2),
+            stop=tenacity.stop_after_delay(_COMMIT_PATIENCE_S),
+            reraise=True,
+        ):
+            with attempt:
+                await self._store.apply(self._plan.run_id, commands, usage=usage)
+        self._bus.publish(self._plan.run_id)
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartAttempt():
+                    task = asyncio.create_task(self._attempt(command), name=f"{self._plan.run_id} {command.key}")
+                    self._attempts[command.key, command.attempt] = task
+                case StopAttempt(key, attempt):
+                    if task_to_stop := self._attempts.get((key, attempt)):
+                        task_to_stop.cancel()
+                case ScheduleRetry(key, attempt, delay_s, jitter):
+                    # Jitter spreads load; it guards nothing.
+                    wait_s = random.uniform(0, delay_s) if jitter else delay_s  # noqa: S311
+                    self._later(wait_s, events.RetryDue(key, attempt))
+                case _:
+                    pass
+
+    def _later(self, delay_s: float, event: events.Event) -> None:
+        def ring() -> None:
+            self._timers.discard(timer)
+            self.tell(event)
+
+        timer = asyncio.get_running_loop().call_later(delay_s, ring)
+        self._timers.add(timer)
+
+    async def _attempt(self, command: StartAttempt) -> None:
+        key, number = command.key, command.attempt
+        try:
+            assignment = self._plan.assignment(command, self._settings)
+            outcome: Outcome = await self._transport.perform(assignment, self._on_lines)
+        except Exception:
+            # An attempt that ends without an event would leave its run waiting for good.
+            logger.exception("attempt failed on its way", extra={"action": "attempt_crashed"})
+            failure = Failure(AttemptStatus.LOST, "The platform failed to run this attempt; its log has the details.")
+            outcome = Broken(AttemptStatus.LOST, failure, Usage())
+        finally:
+            self._attempts.pop((key, number), None)
+        if isinstance(outcome, Succeeded):
+            event: events.Event = events.AttemptSucceeded(
+                key, number, outcome.diff, outcome.entered, outcome.again, outcome.after
+            )
+        else:
+            event = events.AttemptFailed(key, number, AttemptStatus(outcome.status), outcome.failure)
+        self.tell(event, outcome.usage)
+
+    async def _on_lines(self, assignment: Assignment, lines: Sequence[LogLine]) -> None:
+        await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, lines)
+        self._bus.publish(assignment.run_id)
+
+    async def _stop_attempts(self) -> None:
+        tasks = list(self._attempts.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

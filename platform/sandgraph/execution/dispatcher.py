@@ -1,0 +1,218 @@
+"""Takes runs in, gives each its turn, and answers for them until they end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+
+from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
+from sandgraph.execution.actor import RunActor
+from sandgraph.execution.bus import Bus
+from sandgraph.execution.checkpoints import RunState, read_state
+from sandgraph.execution.jobs import RunPlan
+from sandgraph.execution.transport import Transport
+from sandgraph.execution.worker import encode_state
+from sandgraph.model import events
+from sandgraph.model.commands import RecordRun
+from sandgraph.model.run import Failure, RunStatus
+from sandgraph.model.state import Json
+from sandgraph.model.topology import analyse
+from sandgraph.settings import Settings
+from sandgraph.store.records import CodeKind, JournalRecord, RunRecord
+from sandgraph.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Records fetched at a time for one follower.
+_PAGE = 500
+
+
+class Dispatcher:
+    """Accepts, runs, cancels and follows runs.
+
+    Args:
+        store: Holds the truth.
+        transport: Carries attempts to a worker.
+        settings: Of the deployment.
+        image: The sandboxes' image, pinned by its digest.
+    """
+
+    def __init__(self, store: Store, transport: Transport, settings: Settings, image: str) -> None:
+        self._store = store
+        self._transport = transport
+        self._settings = settings
+        self._image = image
+        self._bus = Bus()
+        self._queue: deque[str] = deque()
+        self._actors: dict[str, RunActor] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._arriving = 0
+        self._accepting = False
+
+    async def start(self) -> None:
+        """Mark what an earlier process left in flight as interrupted, and begin to accept runs."""
+        for run_id in await self._store.interrupt_runs():
+            logger.warning("run interrupted", extra={"action": "run_interrupted", "run": run_id})
+        self._accepting = True
+
+    async def close(self) -> None:
+        """Stop every run: its containers are killed, and it is marked as interrupted."""
+        self._accepting = False
+        self._queue.clear()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for run_id in await self._store.interrupt_runs():
+            self._bus.publish(run_id)
+
+    async def submit(
+        self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
+    ) -> tuple[RunRecord, bool]:
+        """Accept a run; it starts at once or waits for its turn.
+
+        Returns:
+            The run, and whether it is new: the same ``idempotency_key`` again gives the run it gave before.
+
+        Raises:
+            NotFound: There is no such graph.
+            InvalidInput: The initial state is over its limits.
+            QueueFull: As many runs wait as may.
+            Conflict: The idempotency key was used for something else.
+            Unavailable: The platform is shutting down.
+        """
+        if not self._accepting:
+            raise Unavailable("The platform is shutting down and takes no more runs.", code="shutting_down")
+        version = await self._store.graph(graph_id)
+        state = encode_state(initial_state)
+        self._check_state(initial_state, len(state))
+        waiting = len(self._queue) + self._arriving
+        if waiting >= self._settings.max_queued_runs and not self._has_room():
+            raise QueueFull(f"{waiting} runs are waiting already; try again later.", retry_after_s=5)
+        self._arriving += 1
+        try:
+            record, created = await self._store.create_run(
+                version,
+                initial_state,
+                functions=await self._store.latest_code(
+                    CodeKind.FUNCTION, {name for _, name in version.graph.functions()}
+                ),
+                tools=await self._store.all_tools(),
+                image=self._image,
+                idempotency_key=idempotency_key,
+                fingerprint=hashlib.sha256(graph_id.encode() + b"\0" + state).hexdigest() if idempotency_key else None,
+            )
+            if created:
+                self._queue.append(record.run_id)
+        finally:
+            self._arriving -= 1
+        self._start_next()
+        return record, created
+
+    async def wait(self, run_id: str, timeout_s: float) -> RunRecord:
+        """Return the run once it ended, or as it is after ``timeout_s`` seconds.
+
+        Raises:
+            NotFound: There is no such run.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                with self._bus.subscribe(run_id) as news:
+                    while run_id in self._queue or run_id in self._tasks:
+                        await news.wait()
+        except TimeoutError:
+            pass
+        return await self._store.run(run_id)
+
+    async def cancel(self, run_id: str) -> RunRecord:
+        """Cancel a run: its containers are killed at once, and nothing they still say counts.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has ended otherwise.
+        """
+        if run_id in self._queue:
+            self._queue.remove(run_id)
+            record = await self._store.run(run_id)
+            failure = Failure("cancelled", "The run was cancelled before it started.")
+            await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
+            self._bus.publish(run_id)
+        elif run_id in self._actors:
+            self._actors[run_id].tell(events.CancelRequested())
+            await asyncio.wait([self._tasks[run_id]])
+        record = await self._store.run(run_id)
+        if record.status is not RunStatus.CANCELLED:
+            raise Conflict(f"The run {run_id} is {record.status} already.", code="run_already_finished")
+        return record
+
+    async def state(self, run_id: str, at: int | None) -> RunState:
+        """Return a run's state; see `read_state`."""
+        return await read_state(self._store, run_id, at)
+
+    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+        """Yield a run's records after number ``after``: first what is stored, then what comes, up to the run's end.
+
+        Raises:
+            NotFound: There is no such run.
+        """
+        with self._bus.subscribe(run_id) as news:
+            while True:
+                run = await self._store.run_summary(run_id)
+                while records := await self._store.journal(run_id, after=after, limit=_PAGE):
+                    after = records[-1].seq
+                    yield records
+                if run.status.is_final:
+                    return
+                await news.wait()
+
+    def facts(self) -> dict[str, int]:
+        """Return how many runs are active and how many wait."""
+        return {"active_runs": len(self._tasks), "queued_runs": len(self._queue)}
+
+    def _check_state(self, state: Mapping[str, Json], size: int) -> None:
+        limit = self._settings.max_state_kb * 1024
+        if size > limit:
+            message = f"The state has {size} bytes as JSON; it may have {limit}."
+            raise InvalidInput.at("initial_state", "state_too_large", message)
+        if len(state) > self._settings.max_state_keys:
+            message = f"The state has {len(state)} keys; it may have {self._settings.max_state_keys}."
+            raise InvalidInput.at("initial_state", "too_many_keys", message)
+
+    def _has_room(self) -> bool:
+        return len(self._tasks) < self._settings.max_active_runs
+
+    def _start_next(self) -> None:
+        while self._accepting and self._queue and self._has_room():
+            run_id = self._queue.popleft()
+            self._tasks[run_id] = asyncio.create_task(self._drive(run_id), name=run_id)
+
+    async def _drive(self, run_id: str) -> None:
+        try:
+            record = await self._store.run(run_id)
+            graph = (await self._store.graph(record.graph_id)).graph
+            topology = analyse(graph)
+            if isinstance(topology, list):
+                raise InvalidInput(topology)  # noqa: TRY301 - a stored graph this version no longer accepts
+            functions, tools = await self._store.run_code(run_id)
+            plan = RunPlan(run_id, graph, topology, functions, tools)
+            actor = self._actors[run_id] = RunActor(plan, self._store, self._transport, self._bus, self._settings)
+            await actor.drive(record.initial_state)
+        except Exception as error:
+            logger.exception("run failed inside the platform", extra={"action": "run_crashed", "run": run_id})
+            await self._give_up(run_id, error)
+        finally:
+            self._actors.pop(run_id, None)
+            del self._tasks[run_id]
+            self._bus.publish(run_id)
+            self._start_next()
+
+    async def _give_up(self, run_id: str, error: Exception) -> None:
+        failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")
+        try:
+            await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure)])
+        except Exception:
+            # The next start marks it as interrupted.
+            logger.exception("run not marked as failed", extra={"action": "run_lost", "run": run_id})

@@ -1,0 +1,50 @@
+"""The seam between the dispatcher, which decides, and the worker, which has the Docker engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandgraph.model.limits import Limits
+from sandgraph.model.run import LogLine, NodeRunKey
+from sandgraph.model.state import State
+from sandgraph.sandbox.spec import Outcome
+from sandgraph_runner.protocol import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that a worker needs for one attempt.
+
+    Attributes:
+        run_id: The run.
+        key: The node run.
+        attempt: From 1.
+        job: What the sandbox does.
+        state: What it sees.
+        limits: What it may use.
+        max_state_bytes: Largest state, as JSON, before and after.
+    """
+
+    run_id: str
+    key: NodeRunKey
+    attempt: int
+    job: Job
+    state: State
+    limits: Limits
+    max_state_bytes: int
+
+
+#: Receives an attempt's printed lines, in order; returns once they are stored.
+OnLines = Callable[[Assignment, Sequence[LogLine]], Awaitable[None]]
+
+
+class Transport(Protocol):
+    """Carries assignments to a worker and its outcomes back; in one process, the worker itself."""
+
+    async def perform(self, assignment: Assignment, on_lines: OnLines) -> Outcome:
+        """Run an attempt and return how it ended; every failure is an outcome, none is raised.
+
+        Cancelling the task kills the attempt's sandbox before the cancellation goes on.
+        """

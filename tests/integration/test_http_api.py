@@ -1,0 +1,280 @@
+"""The API against the real engine, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from served import Served, serve
+from websockets.sync.client import connect
+
+pytestmark = pytest.mark.docker
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/code-review.md"])
+def test_every_curl_example_of_the_docs_works(served: Served, page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text(), re.S)
+    examples = [block for block in blocks if "curl" in block]
+    assert examples, f"{page} has no curl example"
+    # One shell for the page: later examples use ids that earlier ones captured.
+    script = "\n".join(["set -euo pipefail", *examples]).replace("http://127.0.0.1:8000", served.url)
+    script = re.sub(r"\bcurl ", "curl --fail-with-body --max-time 60 ", script)
+    done = subprocess.run(
+        ["bash", "-c", script.replace("ws://127.0.0.1:8000", served.url.replace("http", "ws"))],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_from_registration_to_its_records(served: Served) -> None:
+    served.register("def double(state):\n    print('doubling')\n    state.set('output', state.get('input') * 2)\n", "double")
+    result = served.run(served.graph_of("double"), {"input": 21})
+    assert result["status"] == "completed"
+    assert result["final_state"]["data"] == {"input": 21, "output": 42}
+    assert [entry["node"] for entry in result["final_state"]["execution_log"]] == ["start", "double", "end"]
+    records = served.journal(result["run_id"])
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    assert "doubling" in [record["message"] for record in records if record["kind"] == "log"]
+    assert records[-1]["status"] == "completed"
+    state = served.get(f"/graph/state/{result['run_id']}?at=0")
+    assert state["data"] == {"input": 21}
+    middle = len(records) // 2
+    assert served.journal(result["run_id"], after=middle) == records[middle:]
+
+
+def test_tools_conditions_a_loop_node_and_a_cycle(served: Served) -> None:
+    served.post("/tools/register", {"name": "add", "code": "def add(a, b):\n    return a + b\n"})
+    served.register("def count(state):\n    state.set('n', tools.invoke('add', state.get('n'), 1))\n", "count")
+    served.register("def is_small(state):\n    return state.get('n') < 7\n", "is_small")
+    graph = {
+        "name": "loops",
+        "nodes": [
+            {"name": "start", "type": "start"},
+            {"name": "five", "type": "loop", "function": "count", "condition": "state.n < 5", "max_iterations": 10},
+            {"name": "more", "function": "count"},
+            {"name": "end", "type": "end"},
+        ],
+        "edges": [
+            {"source": "start", "target": "five"},
+            {"source": "five", "target": "more"},
+            {"source": "more", "target": "more", "condition": {"function": "is_small"}},
+            {"source": "more", "target": "end", "default": True},
+        ],
+    }
+    result = served.run(graph, {"n": 3})
+    assert result["status"] == "completed"
+    assert result["final_state"]["data"] == {"n": 7}
+    ran = [(entry["node"], entry["iteration"]) for entry in result["final_state"]["execution_log"]]
+    assert ran == [("start", 1), ("five", 1), ("five", 2), ("more", 1), ("more", 2), ("end", 1)]
+
+
+def test_parallel_branches_run_at_the_same_time_and_meet(served: Served) -> None:
+    for name in ("left", "right"):
+        served.register(
+            f"import time\ndef {name}(state):\n    time.sleep(1)\n    state.set('{name}', sorted(state.keys()))\n", name
+        )
+    graph = {
+        "name": "diamond",
+        "nodes": [
+            {"name": "start", "type": "start"},
+            {"name": "left", "function": "left"},
+            {"name": "right", "function": "right"},
+            {"name": "end", "type": "end"},
+        ],
+        "edges": [
+            {"source": "start", "target": "left"},
+            {"source": "start", "target": "right"},
+            {"source": "left", "target": "end"},
+            {"source": "right", "target": "end"},
+        ],
+    }
+    result = served.run(graph)
+    assert result["final_state"]["data"] == {"left": [], "right": []}
+    log = {entry["node"]: entry for entry in result["final_state"]["execution_log"]}
+    assert log["left"]["started_at"] < log["right"]["finished_at"]
+    assert log["right"]["started_at"] < log["left"]["finished_at"]
+
+
+def test_cancel_kills_a_running_node_at_once(served: Served) -> None:
+    served.register("import time\ndef sleep(state):\n    print('asleep', flush=True)\n    time.sleep(60)\n", "sleep")
+    graph_id = served.post("/graph/create", served.graph_of("sleep", limits={"timeout_s": 100}))["graph_id"]
+    started = served.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {}})
+    assert started["status"] == "running"
+    with connect(f"{served.url.replace('http', 'ws')}/graph/ws/{started['run_id']}") as records:
+        for record in records:
+            if json.loads(record)["message"] == "asleep":
+                break
+        begun = time.monotonic()
+        cancelled = served.post(f"/graph/cancel/{started['run_id']}", None)
+        rest = [json.loads(record) for record in records]
+    assert time.monotonic() - begun < 5
+    assert cancelled["status"] == "cancelled"
+    assert rest[-1]["status"] == "cancelled"
+    again = served.client.post(f"/graph/cancel/{started['run_id']}")
+    assert again.status_code == 200
+
+
+def test_live_records_come_while_the_node_still_runs(served: Served) -> None:
+    served.register(
+        "import time\ndef talk(state):\n    for i in range(3):\n        print('line', i)\n        time.sleep(0.5)\n", "talk"
+    )
+    graph_id = served.post("/graph/create", served.graph_of("talk"))["graph_id"]
+    run_id = served.post("/graph/run_async", {"graph_id": graph_id})["run_id"]
+    seen: list[tuple[str, float]] = []
+    with connect(f"{served.url.replace('http', 'ws')}/graph/ws/{run_id}") as records:
+        records.send("ping")
+        for record in records:
+            if record == "pong":
+                seen.append(("pong", time.monotonic()))
+            elif (message := json.loads(record)["message"]).startswith("line"):
+                seen.append((message, time.monotonic()))
+    at = dict(seen)
+    assert "pong" in at
+    assert 0.3 < at["line 1"] - at["line 0"] < 1.5
+    assert 0.3 < at["line 2"] - at["line 1"] < 1.5
+
+
+BAD: dict[str, tuple[str, dict[str, object], int, str, str]] = {
+    "a syntax error": ("/nodes/register", {"name": "f", "code": "def f(:"}, 422, "code", "syntax_error"),
+    "another name": ("/nodes/register", {"name": "f", "code": "def g(s): pass"}, 422, "code", "name_not_defined"),
+    "no function": ("/nodes/register", {"name": "f", "code": "f = 1"}, 422, "code", "not_callable"),
+    "import fails": ("/nodes/register", {"name": "f", "code": "import nothing_like_it"}, 422, "code", "import_failed"),
+    "endless import": ("/nodes/register", {"name": "f", "code": "while True: pass"}, 422, "code", "check_timeout"),
+    "a bad tool": ("/tools/register", {"name": "t", "code": "def t("}, 422, "code", "syntax_error"),
+    "no such function": (
+        "/graph/create",
+        {"name": "g", "nodes": [{"name": "s", "type": "start"}, {"name": "a", "function": "nowhere"}],
+         "edges": [{"source": "s", "target": "a"}]},
+        422,
+        "nodes[1].function",
+        "unknown_function",
+    ),
+    "a condition that does not compile": (
+        "/graph/create",
+        {"name": "g", "nodes": [{"name": "s", "type": "start"}, {"name": "e", "type": "end"}],
+         "edges": [{"source": "s", "target": "e", "condition": "state. >= 3"}]},
+        422,
+        "edges[0].condition",
+        "syntax_error",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "status", "field", "code"), BAD.values(), ids=BAD.keys())
+def test_bad_input_that_only_a_sandbox_can_tell(
+    served: Served, path: str, body: dict[str, object], status: int, field: str, code: str
+) -> None:
+    def kept() -> object:
+        return served.get("/nodes/list?limit=500"), served.get("/tools/list?limit=500"), served.get("/graph/list?limit=500")
+
+    before = kept()
+    answer = served.client.post(path, json=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["errors"][0]["path"] == field
+    assert problem["errors"][0]["code"] == code
+    if code == "syntax_error":
+        assert problem["errors"][0]["line"] == 1
+        assert problem["errors"][0]["column"] > 0
+    assert kept() == before
+
+
+def test_a_condition_that_raises_fails_its_node_and_says_so(served: Served) -> None:
+    served.register("def f(state): pass", "f")
+    graph = served.graph_of("f")
+    graph["edges"][1]["condition"] = "state.nothing > 1"
+    result = served.run(graph)
+    assert result["status"] == "failed"
+    assert result["error"]["node"] == "f"
+    assert "state.nothing > 1" in json.dumps(result["error"])
+    assert "nothing" in result["error"]["message"]
+
+
+def test_a_failed_attempt_is_retried(served: Served) -> None:
+    served.register("def flaky(state):\n    if state.attempt < 3:\n        raise ValueError('not yet')\n    return {'attempt': state.attempt}\n", "flaky")
+    result = served.run(served.graph_of("flaky", retry={"max_attempts": 3, "initial_s": 0.05}))
+    assert result["status"] == "completed"
+    assert result["final_state"]["data"] == {"attempt": 3}
+
+
+def test_a_new_version_is_for_new_runs(served: Served) -> None:
+    served.register("import time\ndef version(state):\n    time.sleep(1)\n    state.set('version', 1)\n", "version")
+    graph_id = served.post("/graph/create", served.graph_of("version"))["graph_id"]
+    run_id = served.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {}})["run_id"]
+    served.register("def version(state):\n    state.set('version', 2)\n", "version")
+    second = served.post("/graph/run", {"graph_id": graph_id, "initial_state": {}})
+    served.journal(run_id)
+    assert served.get(f"/graph/state/{run_id}")["data"] == {"version": 1}
+    assert second["final_state"]["data"] == {"version": 2}
+
+
+def test_code_review_raises_the_score_by_changing_the_code(served: Served) -> None:
+    graph_id = served.get("/graph/list?name=code_review")["graphs"][0]["graph_id"]
+    code = "def total(items=[]):\n    sum = 0\n    for i in items:\n        if i == None:\n            continue\n        sum = sum + i * 37\n    return sum\n"
+    result = served.post("/graph/run", {"graph_id": graph_id, "initial_state": {"code": code, "quality_threshold": 9.5}})
+    assert result["status"] == "completed", result
+    data = result["final_state"]["data"]
+    assert data["improved_code"] != code
+    compile(data["improved_code"], "improved", "exec")
+    assert data["quality_history"][-1] > data["quality_history"][0]
+    assert {"functions", "complexity_results", "issues", "suggestions", "quality_score", "improvements_applied"} <= set(data)
+
+
+def test_a_restart_keeps_runs_and_marks_those_in_flight(tmp_path: Path, deployment: Callable[[], str]) -> None:
+    name = deployment()
+    with serve(tmp_path, name) as first:
+        done = first.run_function("def f(state):\n    state.set('x', 1)\n", name="f")
+        first.register("import time\ndef sleep(state):\n    time.sleep(60)\n", "sleep")
+        graph_id = first.post("/graph/create", first.graph_of("sleep", limits={"timeout_s": 100}))["graph_id"]
+        run_id = first.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {}})["run_id"]
+        time.sleep(1)
+        os.kill(first.process.pid, 9)
+        first.process.wait(10)
+    with serve(tmp_path, name) as second:
+        assert second.get(f"/graph/status/{run_id}")["status"] == "interrupted"
+        assert second.journal(run_id)[-1]["status"] == "interrupted"
+        assert second.get(f"/graph/state/{done['run_id']}")["data"] == {"x": 1}
+        assert second.run_function("def f(state):\n    state.set('x', 2)\n", name="f")["status"] == "completed"
+    assert second.containers() == []
+
+
+def test_sigterm_leaves_no_container_even_under_load(tmp_path: Path, deployment: Callable[[], str]) -> None:
+    with serve(tmp_path, deployment()) as platform:
+        platform.register("import time\ndef sleep(state):\n    time.sleep(60)\n", "sleep")
+        graph_id = platform.post("/graph/create", platform.graph_of("sleep", limits={"timeout_s": 100}))["graph_id"]
+        for _ in range(6):
+            platform.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {}})
+        assert platform.containers()
+    assert platform.process.returncode == 0
+    assert platform.containers() == []
+
+
+def test_many_runs_at_once_all_complete(served: Served) -> None:
+    served.register("def inc(state):\n    state.set('n', state.get('n') + 1)\n", "inc")
+    graph_id = served.post("/graph/create", served.graph_of("inc"))["graph_id"]
+    results: list[int] = []
+
+    def one(n: int) -> None:
+        answer = served.post("/graph/run", {"graph_id": graph_id, "initial_state": {"n": n}})
+        results.append(answer["final_state"]["data"]["n"])
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == list(range(1, 13))
