@@ -1,0 +1,312 @@
+"""The dispatcher over a real store, with a worker that says what the test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sandgraph.errors import Conflict, InvalidInput, NotFound, QueueFull, Unavailable
+from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.transport import Assignment, OnLines
+from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType
+from sandgraph.model.retry import Retry
+from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.state import SetKey, StateDiff
+from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
+from sandgraph.settings import Settings
+from sandgraph.store.records import CodeKind, JournalRecord
+from sandgraph.store.store import Store
+
+pytestmark = pytest.mark.anyio
+
+Perform = Callable[[Assignment, OnLines], Awaitable[Outcome]]
+
+
+class Scripted:
+    """A transport that answers as told, and remembers what it was asked and what it was stopped at."""
+
+    def __init__(self, perform: Perform) -> None:
+        self._perform = perform
+        self.asked: list[str] = []
+        self.stopped: list[str] = []
+
+    async def perform(self, assignment: Assignment, on_lines: OnLines) -> Outcome:
+        self.asked.append(f"{assignment.key}/{assignment.attempt}")
+        try:
+            return await self._perform(assignment, on_lines)
+        except asyncio.CancelledError:
+            self.stopped.append(str(assignment.key))
+            raise
+
+
+def wrote(**values: int | str) -> Succeeded:
+    diff = StateDiff(tuple(SetKey(key, value) for key, value in sorted(values.items())))
+    return Succeeded(diff, entered=True, again=None, after=(), usage=Usage(wall_s=0.01))
+
+
+async def writes_its_name(assignment: Assignment, _: OnLines) -> Outcome:
+    return wrote(**{assignment.key.node: assignment.attempt})
+
+
+async def sleeps(_: Assignment, __: OnLines) -> Outcome:
+    await asyncio.sleep(60)
+    return wrote()
+
+
+def chain(*names: str, **node: object) -> Graph:
+    nodes = [Node("start", NodeType.START), *(Node(name, function="f", **node) for name in names)]  # type: ignore[arg-type]
+    every = [*nodes, Node("end", NodeType.END)]
+    edges = tuple(Edge(one.name, two.name) for one, two in zip(every, every[1:], strict=False))
+    return Graph("chain", tuple(every), edges)
+
+
+@asynccontextmanager
+async def dispatching(
+    folder: Path, perform: Perform = writes_its_name, **options: object
+) -> AsyncIterator[tuple[Dispatcher, Store, Scripted]]:
+    settings = Settings(data_dir=folder, **options)  # type: ignore[arg-type]
+    store = await Store.open(folder)
+    transport = Scripted(perform)
+    dispatcher = Dispatcher(store, transport, settings, "sha256:image")
+    await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+    await dispatcher.start()
+    try:
+        yield dispatcher, store, transport
+    finally:
+        await dispatcher.close()
+        await store.close()
+
+
+async def begin(
+    dispatcher: Dispatcher, store: Store, graph: Graph, state: Mapping[str, int] | None = None
+) -> str:
+    version, _ = await store.save_graph(graph)
+    record, created = await dispatcher.submit(version.graph_id, dict(state or {}))
+    assert created
+    return record.run_id
+
+
+async def followed(dispatcher: Dispatcher, run_id: str, after: int = 0) -> list[JournalRecord]:
+    return [record async for page in dispatcher.follow(run_id, after) for record in page]
+
+
+async def test_a_chain_completes_and_every_step_is_kept(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as (dispatcher, store, transport):
+        run_id = await begin(dispatcher, store, chain("a", "b"), {"x": 0})
+        record = await dispatcher.wait(run_id, 10)
+        assert record.status is RunStatus.COMPLETED
+        assert record.final_state == {"x": 0, "a": 1, "b": 1}
+        assert transport.asked == ["a/1", "b/1"]
+        assert [(n.node, n.status) for n in await store.node_runs(run_id)] == [
+            (name, NodeRunStatus.SUCCEEDED) for name in ("start", "a", "b", "end")
+        ]
+        assert [(c.number, c.parents) for c in await store.commits(run_id)] == [(1, (0,)), (2, (1,))]
+        assert (await dispatcher.state(run_id, 1)).data == {"x": 0, "a": 1}
+
+
+async def test_followers_see_every_record_once_wherever_they_begin(tmp_path: Path) -> None:
+    async def talks(assignment: Assignment, on_lines: OnLines) -> Outcome:
+        for number in range(20):
+            await on_lines(assignment, [LogLine("stdout", 0.0, f"line {number}")])
+            await asyncio.sleep(0)
+        return wrote()
+
+    async with dispatching(tmp_path, talks) as (dispatcher, store, _):
+        run_id = await begin(dispatcher, store, chain("a"))
+        early = asyncio.create_task(followed(dispatcher, run_id))
+        all_records = await followed(dispatcher, run_id)
+        assert [record.seq for record in all_records] == list(range(1, len(all_records) + 1))
+        assert all_records[-1].type == "run"
+        assert all_records[-1].status == "completed"
+        assert await early == all_records
+        assert await followed(dispatcher, run_id, 10) == all_records[10:]
+        assert await followed(dispatcher, run_id, 10_000) == []
+
+
+async def test_parallel_branches_are_dispatched_together(tmp_path: Path) -> None:
+    both = asyncio.Barrier(2)
+
+    async def meets(assignment: Assignment, _: OnLines) -> Outcome:
+        async with asyncio.timeout(5):
+            await both.wait()
+        return wrote(**{assignment.key.node: 1})
+
+    nodes = (Node("start", NodeType.START), Node("a", function="f"), Node("b", function="f"), Node("end", NodeType.END))
+    edges = (Edge("start", "a"), Edge("start", "b"), Edge("a", "end"), Edge("b", "end"))
+    async with dispatching(tmp_path, meets) as (dispatcher, store, _):
+        run_id = await begin(dispatcher, store, Graph("diamond", nodes, edges))
+        record = await dispatcher.wait(run_id, 10)
+        assert record.final_state == {"a": 1, "b": 1}
+
+
+async def test_a_failed_attempt_is_retried_and_then_fails_the_run(tmp_path: Path) -> None:
+    async def fails(_: Assignment, __: OnLines) -> Outcome:
+        return Broken(AttemptStatus.ERROR, Failure("error", "ValueError: no"), Usage(wall_s=0.5))
+
+    graph = chain("a", retry=Retry(max_attempts=3, initial_s=0.01))
+    async with dispatching(tmp_path, fails) as (dispatcher, store, transport):
+        record = await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+        assert transport.asked == ["a/1", "a/2", "a/3"]
+        assert record.status is RunStatus.FAILED
+        assert record.failure is not None
+        assert (record.failure.code, record.failure.node) == ("error", "a")
+        (node_run,) = [n for n in await store.node_runs(record.run_id) if n.node == "a"]
+        assert [attempt.status for attempt in node_run.attempts] == [AttemptStatus.ERROR] * 3
+        assert node_run.attempts[0].usage == Usage(wall_s=0.5)
+
+
+async def test_a_crash_in_the_worker_costs_the_attempt_not_the_run(tmp_path: Path) -> None:
+    async def crashes(assignment: Assignment, _: OnLines) -> Outcome:
+        if assignment.attempt == 1:
+            raise RuntimeError("a defect")
+        return wrote(x=1)
+
+    graph = chain("a", retry=Retry(max_attempts=2, initial_s=0.01))
+    async with dispatching(tmp_path, crashes) as (dispatcher, store, _):
+        record = await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+        assert record.status is RunStatus.COMPLETED
+
+
+async def test_cancel_stops_the_attempt_and_wins(tmp_path: Path) -> None:
+    async with dispatching(tmp_path, sleeps) as (dispatcher, store, transport):
+        run_id = await begin(dispatcher, store, chain("a"))
+        while not transport.asked:
+            await asyncio.sleep(0)
+        assert (await dispatcher.cancel(run_id)).status is RunStatus.CANCELLED
+        assert transport.stopped == ["a"]
+        assert (await dispatcher.cancel(run_id)).status is RunStatus.CANCELLED
+        (attempt,) = next(n for n in await store.node_runs(run_id) if n.node == "a").attempts
+        assert attempt.status is AttemptStatus.CANCELLED
+
+
+async def test_a_finished_run_cannot_be_cancelled(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as (dispatcher, store, _):
+        run_id = await begin(dispatcher, store, chain("a"))
+        await dispatcher.wait(run_id, 10)
+        with pytest.raises(Conflict, match="completed already"):
+            await dispatcher.cancel(run_id)
+        with pytest.raises(NotFound):
+            await dispatcher.cancel("run_nowhere")
+
+
+async def test_a_run_that_takes_too_long_fails(tmp_path: Path) -> None:
+    graph = Graph("chain", chain("a").nodes, chain("a").edges, timeout_s=0.05)
+    async with dispatching(tmp_path, sleeps) as (dispatcher, store, transport):
+        record = await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+        assert record.status is RunStatus.FAILED
+        assert record.failure is not None
+        assert record.failure.code == "run_timeout"
+        assert transport.stopped == ["a"]
+
+
+async def test_runs_wait_their_turn_and_the_queue_is_bounded(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def waits(_: Assignment, __: OnLines) -> Outcome:
+        await go.wait()
+        return wrote()
+
+    async with dispatching(tmp_path, waits, max_active_runs=1, max_queued_runs=2) as (dispatcher, store, transport):
+        run_ids = [await begin(dispatcher, store, chain("a")) for _ in range(3)]
+        with pytest.raises(QueueFull):
+            await begin(dispatcher, store, chain("a"))
+        assert dispatcher.facts() == {"active_runs": 1, "queued_runs": 2}
+        assert (await dispatcher.cancel(run_ids[1])).status is RunStatus.CANCELLED
+        assert [r.status for r in await followed(dispatcher, run_ids[1])][-1] == "cancelled"
+        go.set()
+        for run_id in (run_ids[0], run_ids[2]):
+            assert (await dispatcher.wait(run_id, 10)).status is RunStatus.COMPLETED
+        assert len(transport.asked) == 2
+
+
+async def test_the_same_idempotency_key_gives_the_same_run(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as (dispatcher, store, transport):
+        version, _ = await store.save_graph(chain("a"))
+        first, created = await dispatcher.submit(version.graph_id, {"x": 1}, idempotency_key="once")
+        assert created
+        await dispatcher.wait(first.run_id, 10)
+        again, created = await dispatcher.submit(version.graph_id, {"x": 1}, idempotency_key="once")
+        assert (again.run_id, created) == (first.run_id, False)
+        assert transport.asked == ["a/1"]
+        with pytest.raises(Conflict):
+            await dispatcher.submit(version.graph_id, {"x": 2}, idempotency_key="once")
+
+
+async def test_a_state_over_its_limits_is_refused(tmp_path: Path) -> None:
+    async with dispatching(tmp_path, max_state_kb=1, max_state_keys=10) as (dispatcher, store, _):
+        version, _ = await store.save_graph(chain("a"))
+        for state in ({"x": "y" * 2000}, {str(n): n for n in range(11)}):
+            with pytest.raises(InvalidInput) as refused:
+                await dispatcher.submit(version.graph_id, state)
+            assert refused.value.problems[0].path == "initial_state"
+        with pytest.raises(NotFound):
+            await dispatcher.submit("graph_nowhere", {})
+        assert (await store.list_runs()).items == ()
+
+
+async def test_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
+    async with dispatching(tmp_path, sleeps, max_active_runs=1) as (dispatcher, store, transport):
+        running, waiting = [await begin(dispatcher, store, chain("a")) for _ in range(2)]
+        while not transport.asked:
+            await asyncio.sleep(0)
+        await dispatcher.close()
+        assert transport.stopped == ["a"]
+        for run_id in (running, waiting):
+            assert (await store.run(run_id)).status is RunStatus.INTERRUPTED
+        with pytest.raises(Unavailable):
+            await begin(dispatcher, store, chain("a"))
+
+
+async def test_a_start_marks_what_an_earlier_process_left(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as (_, store, __):
+        version, _ = await store.save_graph(chain("a"))
+        left, _ = await store.create_run(version, {}, functions={}, tools={}, image="")
+    async with dispatching(tmp_path) as (dispatcher, store, _):
+        assert (await store.run(left.run_id)).status is RunStatus.INTERRUPTED
+        assert (await followed(dispatcher, left.run_id))[-1].status == "interrupted"
+
+
+async def test_a_database_that_is_away_for_a_moment_holds_the_run_up_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with dispatching(tmp_path) as (dispatcher, store, _):
+        apply, failures = store.apply, iter([True, False, True, True])
+
+        async def unreliable(*args: object, **kwargs: object) -> int:
+            if next(failures, False):
+                raise Unavailable("database is locked", code="store_unavailable")
+            return await apply(*args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store, "apply", unreliable)
+        record = await dispatcher.wait(await begin(dispatcher, store, chain("a")), 20)
+        assert record.status is RunStatus.COMPLETED
+
+
+async def test_the_job_says_what_a_loop_and_its_edges_ask(tmp_path: Path) -> None:
+    seen: list[Assignment] = []
+
+    async def loops(assignment: Assignment, _: OnLines) -> Outcome:
+        seen.append(assignment)
+        again = len(seen) < 2
+        after = () if again else (True,)
+        return Succeeded(StateDiff(), entered=True, again=again, after=after, usage=Usage())
+
+    loop = Node("a", NodeType.LOOP, "f", Condition("state.n < 2"), max_iterations=5)
+    edge = Edge("a", "end", Condition("state.n > 1"))
+    graph = Graph("loop", (Node("s", NodeType.START), loop, Node("end", NodeType.END)), (Edge("s", "a"), edge))
+    async with dispatching(tmp_path, loops) as (dispatcher, store, _):
+        run_id = await begin(dispatcher, store, graph)
+        assert (await dispatcher.wait(run_id, 10)).status is RunStatus.COMPLETED
+    first, second = (assignment.job for assignment in seen)
+    assert first.before is not None
+    assert first.before.expression == "state.n < 2"
+    assert second.before is None
+    assert first.again == second.again == first.before
+    assert [condition.expression for condition in second.after] == ["state.n > 1"]
+    assert first.idempotency_key != second.idempotency_key
+    assert first.function is not None
+    assert first.function.code == "def f(state): pass"
