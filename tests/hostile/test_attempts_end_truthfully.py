@@ -13,7 +13,7 @@ from served import Served
 
 pytestmark = pytest.mark.docker
 
-SMALL = {"memory_mb": 48, "timeout_s": 5, "pids": 24, "output_kb": 64}
+SMALL: dict[str, float] = {"memory_mb": 48, "timeout_s": 5, "pids": 24, "output_kb": 64}
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/code-review.md"])
 def test_every_curl_example_of_the_docs_works(served: Served, page: str, tmp_path: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text(), re.S)
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
     examples = [block for block in blocks if "curl" in block]
     assert examples, f"{page} has no curl example"
     # One shell for the page: later examples use ids that earlier ones captured.
@@ -40,7 +40,9 @@ def test_every_curl_example_of_the_docs_works(served: Served, page: str, tmp_pat
 
 
 def test_a_run_from_registration_to_its_records(served: Served) -> None:
-    served.register("def double(state):\n    print('doubling')\n    state.set('output', state.get('input') * 2)\n", "double")
+    served.register(
+        "def double(state):\n    print('doubling')\n    state.set('output', state.get('input') * 2)\n", "double"
+    )
     result = served.run(served.graph_of("double"), {"input": 21})
     assert result["status"] == "completed"
     assert result["final_state"]["data"] == {"input": 21, "output": 42}
@@ -129,7 +131,8 @@ def test_cancel_kills_a_running_node_at_once(served: Served) -> None:
 
 def test_live_records_come_while_the_node_still_runs(served: Served) -> None:
     served.register(
-        "import time\ndef talk(state):\n    for i in range(3):\n        print('line', i)\n        time.sleep(0.5)\n", "talk"
+        "import time\ndef talk(state):\n    for i in range(3):\n        print('line', i)\n        time.sleep(0.5)\n",
+        "talk",
     )
     graph_id = served.post("/graph/create", served.graph_of("talk"))["graph_id"]
     run_id = served.post("/graph/run_async", {"graph_id": graph_id})["run_id"]
@@ -156,16 +159,22 @@ BAD: dict[str, tuple[str, dict[str, object], int, str, str]] = {
     "a bad tool": ("/tools/register", {"name": "t", "code": "def t("}, 422, "code", "syntax_error"),
     "no such function": (
         "/graph/create",
-        {"name": "g", "nodes": [{"name": "s", "type": "start"}, {"name": "a", "function": "nowhere"}],
-         "edges": [{"source": "s", "target": "a"}]},
+        {
+            "name": "g",
+            "nodes": [{"name": "s", "type": "start"}, {"name": "a", "function": "nowhere"}],
+            "edges": [{"source": "s", "target": "a"}],
+        },
         422,
         "nodes[1].function",
         "unknown_function",
     ),
     "a condition that does not compile": (
         "/graph/create",
-        {"name": "g", "nodes": [{"name": "s", "type": "start"}, {"name": "e", "type": "end"}],
-         "edges": [{"source": "s", "target": "e", "condition": "state. >= 3"}]},
+        {
+            "name": "g",
+            "nodes": [{"name": "s", "type": "start"}, {"name": "e", "type": "end"}],
+            "edges": [{"source": "s", "target": "e", "condition": "state. >= 3"}],
+        },
         422,
         "edges[0].condition",
         "syntax_error",
@@ -178,7 +187,11 @@ def test_bad_input_that_only_a_sandbox_can_tell(
     served: Served, path: str, body: dict[str, object], status: int, field: str, code: str
 ) -> None:
     def kept() -> object:
-        return served.get("/nodes/list?limit=500"), served.get("/tools/list?limit=500"), served.get("/graph/list?limit=500")
+        return (
+            served.get("/nodes/list?limit=500"),
+            served.get("/tools/list?limit=500"),
+            served.get("/graph/list?limit=500"),
+        )
 
     before = kept()
     answer = served.client.post(path, json=body)
@@ -205,7 +218,10 @@ def test_a_condition_that_raises_fails_its_node_and_says_so(served: Served) -> N
 
 
 def test_a_failed_attempt_is_retried(served: Served) -> None:
-    served.register("def flaky(state):\n    if state.attempt < 3:\n        raise ValueError('not yet')\n    return {'attempt': state.attempt}\n", "flaky")
+    served.register(
+        "def flaky(state):\n    if state.attempt < 3:\n        raise ValueError('not yet')\n    return {'attempt': state.attempt}\n",
+        "flaky",
+    )
     result = served.run(served.graph_of("flaky", retry={"max_attempts": 3, "initial_s": 0.05}))
     assert result["status"] == "completed"
     assert result["final_state"]["data"] == {"attempt": 3}
@@ -225,13 +241,17 @@ def test_a_new_version_is_for_new_runs(served: Served) -> None:
 def test_code_review_raises_the_score_by_changing_the_code(served: Served) -> None:
     graph_id = served.get("/graph/list?name=code_review")["graphs"][0]["graph_id"]
     code = "def total(items=[]):\n    sum = 0\n    for i in items:\n        if i == None:\n            continue\n        sum = sum + i * 37\n    return sum\n"
-    result = served.post("/graph/run", {"graph_id": graph_id, "initial_state": {"code": code, "quality_threshold": 9.5}})
+    result = served.post(
+        "/graph/run", {"graph_id": graph_id, "initial_state": {"code": code, "quality_threshold": 9.5}}
+    )
     assert result["status"] == "completed", result
     data = result["final_state"]["data"]
     assert data["improved_code"] != code
     compile(data["improved_code"], "improved", "exec")
     assert data["quality_history"][-1] > data["quality_history"][0]
-    assert {"functions", "complexity_results", "issues", "suggestions", "quality_score", "improvements_applied"} <= set(data)
+    assert {"functions", "complexity_results", "issues", "suggestions", "quality_score", "improvements_applied"} <= set(
+        data
+    )
 
 
 def test_a_restart_keeps_runs_and_marks_those_in_flight(tmp_path: Path, deployment: Callable[[], str]) -> None:

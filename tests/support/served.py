@@ -67,9 +67,7 @@ class Served:
         graph_id = self.post("/graph/create", graph)["graph_id"]
         return self.post("/graph/run", {"graph_id": graph_id, "initial_state": dict(state or {})})
 
-    def run_function(
-        self, code: str, *, name: str, state: Mapping[str, object] | None = None, **node: object
-    ) -> Json:
+    def run_function(self, code: str, *, name: str, state: Mapping[str, object] | None = None, **node: object) -> Json:
         self.register(code, name)
         return self.run(self.graph_of(name, **node), state)
 
@@ -109,8 +107,8 @@ def serve(data_dir: Path, deployment: str, **options: object) -> Iterator[Served
         )
         watchdog = threading.Timer(_START_S, process.kill)
         watchdog.start()
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             line = process.stdout.readline()
             watchdog.cancel()
             found = re.search(r"http://[^ ]+", line)

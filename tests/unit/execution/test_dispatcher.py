@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ async def sleeps(_: Assignment, __: OnLines) -> Outcome:
 def chain(*names: str, **node: object) -> Graph:
     nodes = [Node("start", NodeType.START), *(Node(name, function="f", **node) for name in names)]  # type: ignore[arg-type]
     every = [*nodes, Node("end", NodeType.END)]
-    edges = tuple(Edge(one.name, two.name) for one, two in zip(every, every[1:], strict=False))
+    edges = tuple(Edge(one.name, two.name) for one, two in pairwise(every))
     return Graph("chain", tuple(every), edges)
 
 
@@ -81,9 +82,7 @@ async def dispatching(
         await store.close()
 
 
-async def begin(
-    dispatcher: Dispatcher, store: Store, graph: Graph, state: Mapping[str, int] | None = None
-) -> str:
+async def begin(dispatcher: Dispatcher, store: Store, graph: Graph, state: Mapping[str, int] | None = None) -> str:
     version, _ = await store.save_graph(graph)
     record, created = await dispatcher.submit(version.graph_id, dict(state or {}))
     assert created
@@ -174,7 +173,7 @@ async def test_a_crash_in_the_worker_costs_the_attempt_not_the_run(tmp_path: Pat
 async def test_cancel_stops_the_attempt_and_wins(tmp_path: Path) -> None:
     async with dispatching(tmp_path, sleeps) as (dispatcher, store, transport):
         run_id = await begin(dispatcher, store, chain("a"))
-        while not transport.asked:
+        while not transport.asked:  # noqa: ASYNC110 - the script has no event to wait for
             await asyncio.sleep(0)
         assert (await dispatcher.cancel(run_id)).status is RunStatus.CANCELLED
         assert transport.stopped == ["a"]
@@ -251,7 +250,7 @@ async def test_a_state_over_its_limits_is_refused(tmp_path: Path) -> None:
 async def test_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
     async with dispatching(tmp_path, sleeps, max_active_runs=1) as (dispatcher, store, transport):
         running, waiting = [await begin(dispatcher, store, chain("a")) for _ in range(2)]
-        while not transport.asked:
+        while not transport.asked:  # noqa: ASYNC110 - the script has no event to wait for
             await asyncio.sleep(0)
         await dispatcher.close()
         assert transport.stopped == ["a"]
