@@ -43,6 +43,13 @@ def save(connection: Connection, kind: CodeKind, name: str, code: str, descripti
     return version, True
 
 
+def has(connection: Connection, kind: CodeKind, name: str, code: str) -> bool:
+    """Tell whether any version of the name has this very code."""
+    digest = hashlib.sha256(storable(code).encode()).hexdigest()
+    same = select(table.c.version).where(table.c.kind == kind.value, table.c.name == name, table.c.hash == digest)
+    return connection.execute(same.limit(1)).first() is not None
+
+
 def latest_of(connection: Connection, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
     """Return the latest version of each name that is known."""
     found: dict[str, CodeVersion] = {}

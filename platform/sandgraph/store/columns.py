@@ -10,6 +10,8 @@ from sqlalchemy.types import TypeDecorator
 
 from sandgraph.model.state import Json
 
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
 
 def storable(text: str) -> str:
     r"""Return a text that every database takes: NUL and lone surrogates as ``\x00`` and ``\udc80``."""
@@ -20,7 +22,7 @@ def storable(text: str) -> str:
 
 def to_json(value: object) -> str:
     r"""Return compact JSON in ASCII: NUL and lone surrogates are escapes there, and come back as they were."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def now() -> datetime:

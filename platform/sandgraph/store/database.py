@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +25,7 @@ BUSY_TIMEOUT_S = 5.0
 
 _FILE = "sandgraph.db"
 _READERS = 4
-_WAL_BYTES_KEPT = 64 * 1024 * 1024
+_WRITER_PRAGMAS = ("synchronous = FULL", f"journal_size_limit = {64 * 1024 * 1024}")
 
 #: "SGph": marks the file as ours.
 _APPLICATION_ID = 0x53477068
@@ -40,11 +40,11 @@ class Database:
     def __init__(self, path: Path, lock: FolderLock) -> None:
         self._path = path
         self._lock = lock
-        self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE")
-        self._read_engine = _engine(path, connections=_READERS, begin="BEGIN")
+        self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
+        self._read_engine = _engine(path, connections=_READERS, begin="BEGIN", pragmas=("query_only = ON",))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sandgraph-store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sandgraph-store-reader")
-        self._is_closed = False
+        self._closing: asyncio.Future[None] | None = None
 
     @classmethod
     async def open(cls, data_dir: Path) -> Database:
@@ -57,14 +57,20 @@ class Database:
 
     @classmethod
     def _open(cls, data_dir: Path) -> Database:
+        path = data_dir / _FILE
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"data_dir: cannot make the folder {data_dir}: {error.strerror}.") from None
         lock = FolderLock(data_dir)
-        database = cls(data_dir / _FILE, lock)
+        database = cls(path, lock)
         try:
+            # Made here, for SQLite would let everybody on the machine read it.
+            path.touch(mode=0o600)
             database._prepare()
+        except OSError as error:
+            database._shut()
+            raise ConfigurationError(f"data_dir: the file {path} cannot be written: {error.strerror}.") from None
         except BaseException:
             database._shut()
             raise
@@ -126,10 +132,10 @@ class Database:
         return await asyncio.wrap_future(self._submit(self._readers, self._read_engine, work, *args, **kwargs))
 
     async def close(self) -> None:
-        """Finish the work that was handed in, and close; calls after the first do nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            await asyncio.shield(asyncio.to_thread(self._shut))
+        """Finish the work that was handed in, and close; later calls wait for the first."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(asyncio.to_thread(self._shut))
+        await asyncio.shield(self._closing)
 
     def _submit(
         self,
@@ -139,7 +145,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Future[T]:
-        if self._is_closed:
+        if self._closing is not None:
             raise Unavailable("The store is closed.", code="store_unavailable")
 
         def transaction() -> T:
@@ -157,7 +163,7 @@ class Database:
         self._lock.release()
 
 
-def _engine(path: Path, *, connections: int, begin: str) -> Engine:
+def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=QueuePool,
@@ -171,9 +177,8 @@ def _engine(path: Path, *, connections: int, begin: str) -> Engine:
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # Or the driver would begin transactions by itself, and only before some statements.
         connection.isolation_level = None
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
+        for pragma in ("foreign_keys = ON", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:

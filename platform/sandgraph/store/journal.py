@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from sandgraph.errors import NotFound
 from sandgraph.model.journal import Entry
@@ -25,30 +27,67 @@ _MAX_KEYS_BYTES = 8 * 1024
 
 _MAX_MESSAGE = 4_096
 
-FINAL = [status.value for status in RunStatus if status.is_final]
+_FINAL = [status.value for status in RunStatus if status.is_final]
+
+_MAX_INTEGER = 2**63 - 1
+
+_INSERT_EVENTS = insert(tables.event)
+_INSERT_LOGS = insert(tables.log_record)
+
+
+def advance(connection: Connection, run_id: str, records: int, changes: Mapping[str, object]) -> int | None:
+    """Take the next numbers of a run's sequence, and change its row with them.
+
+    Returns:
+        The last number taken, or None where nothing was: the run has ended.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    named = {f"new_{name}": value for name, value in changes.items()}
+    parameters = {"key_id": run_id, "records": records, **named}
+    last = connection.scalar(_advance_statement(tuple(changes)), parameters)
+    if last is None:
+        last_number(connection, run_id)
+        return None
+    return int(last)
+
+
+@cache
+def _advance_statement(columns: tuple[str, ...]) -> ReturningUpdate[Any]:
+    run = tables.run.c
+    return (
+        update(tables.run)
+        .where(run.id == bindparam("key_id"), run.status.not_in(_FINAL))
+        .values(last_seq=run.last_seq + bindparam("records"), **{name: bindparam(f"new_{name}") for name in columns})
+        .returning(run.last_seq)
+    )
+
+
+def last_number(connection: Connection, run_id: str) -> int:
+    """Return the number of the last record of a run.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    last = connection.scalar(select(tables.run.c.last_seq).where(tables.run.c.id == run_id))
+    if last is None:
+        raise NotFound("run", run_id)
+    return int(last)
 
 
 def insert_events(connection: Connection, run_id: str, first_seq: int, events: Sequence[Entry], ts: datetime) -> None:
     """Store events, numbered from ``first_seq``."""
     rows = [_event_row(run_id, seq, entry, ts) for seq, entry in enumerate(events, first_seq)]
     if rows:
-        connection.execute(insert(tables.event), rows)
+        connection.execute(_INSERT_EVENTS, rows)
 
 
 def append_logs(connection: Connection, run_id: str, key: NodeRunKey, attempt: int, lines: Sequence[LogLine]) -> int:
     """Store log lines, unless the run has ended, and return the number of its last record."""
-    run = tables.run.c
-    last = connection.scalar(
-        update(tables.run)
-        .where(run.id == run_id, run.status.not_in(FINAL))
-        .values(last_seq=run.last_seq + len(lines))
-        .returning(run.last_seq)
-    )
+    last = advance(connection, run_id, len(lines), {}) if lines else None
     if last is None:
-        last = connection.scalar(select(run.last_seq).where(run.id == run_id))
-        if last is None:
-            raise NotFound("run", run_id)
-        return int(last)
+        return last_number(connection, run_id)
     ts = now()
     rows = [
         {
@@ -65,18 +104,18 @@ def append_logs(connection: Connection, run_id: str, key: NodeRunKey, attempt: i
         }
         for seq, line in enumerate(lines, last - len(lines) + 1)
     ]
-    if rows:
-        connection.execute(insert(tables.log_record), rows)
-    return int(last)
+    connection.execute(_INSERT_LOGS, rows)
+    return last
 
 
 def read(connection: Connection, run_id: str, after: int, limit: int) -> list[JournalRecord]:
     """Return the records that follow number ``after``, at most ``limit``."""
+    after = min(after, _MAX_INTEGER - limit)
     events = map(_of_event, connection.execute(events_query(run_id, after, limit)))
     logs = map(_of_log, connection.execute(logs_query(run_id, after, limit)))
     found = list(merge(events, logs, key=lambda record: record.seq))
-    if not found and connection.scalar(select(tables.run.c.id).where(tables.run.c.id == run_id)) is None:
-        raise NotFound("run", run_id)
+    if not found:
+        last_number(connection, run_id)
     return found
 
 

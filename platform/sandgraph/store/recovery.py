@@ -6,17 +6,19 @@ from sqlalchemy import Connection, select
 
 from sandgraph.model.commands import Command, RecordAttempt, RecordNodeRun, RecordRun
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.store import journal, steps, tables
+from sandgraph.store import steps, tables
+
+_IN_FLIGHT = [status.value for status in RunStatus if not status.is_final]
 
 _RUN = Failure("interrupted", "The platform stopped before the run had ended.")
 _NODE_RUN = Failure("interrupted", "The platform stopped while the node ran.")
-_ATTEMPT = Failure(AttemptStatus.LOST, "The platform stopped while the attempt ran.")
+_ATTEMPT = Failure(AttemptStatus.LOST.value, "The platform stopped while the attempt ran.")
 
 
 def in_flight(connection: Connection) -> list[str]:
     """Return the ids of the runs that have not ended, oldest first."""
     run = tables.run.c
-    return list(connection.scalars(select(run.id).where(run.status.not_in(journal.FINAL)).order_by(run.id)))
+    return list(connection.scalars(select(run.id).where(run.status.in_(_IN_FLIGHT)).order_by(run.id)))
 
 
 def interrupt(connection: Connection, run_id: str) -> None:

@@ -31,6 +31,8 @@ from sandgraph.store.records import (
 
 _LIST = "runs"
 
+_MAX_INTEGER = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
@@ -80,7 +82,7 @@ def create(connection: Connection, new: NewRun) -> tuple[RunRecord, bool]:
                     code="idempotency_key_reused",
                 )
             return get(connection, known.id), False
-    run_id = new_id("run")
+    run_id, ts = new_id("run"), now()
     connection.execute(
         insert(tables.run),
         {
@@ -91,18 +93,19 @@ def create(connection: Connection, new: NewRun) -> tuple[RunRecord, bool]:
             "image": new.image,
             "idempotency_key": new.idempotency_key,
             "fingerprint": new.fingerprint,
-            "last_seq": 1,
+            "last_seq": 0,
             "last_commit": 0,
-            "created_at": now(),
+            "created_at": ts,
         },
     )
-    connection.execute(
-        insert(tables.run_state), {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
-    )
+    state = dict(new.initial_state)
+    connection.execute(insert(tables.run_state), {"run_id": run_id, "kind": "initial", "state": state})
     if pins := new.pins(run_id):
         connection.execute(insert(tables.run_code), pins)
-    journal.insert_events(connection, run_id, 1, list(entries([RecordRun(RunStatus.PENDING)])), now())
-    return get(connection, run_id), True
+    events = list(entries([RecordRun(RunStatus.PENDING)]))
+    journal.advance(connection, run_id, len(events), {})
+    journal.insert_events(connection, run_id, 1, events, ts)
+    return RunRecord(**_fields(_row(connection, run_id)), initial_state=state, final_state=None), True
 
 
 def get(connection: Connection, run_id: str) -> RunRecord:
@@ -211,7 +214,7 @@ def commits(connection: Connection, run_id: str, upto: int | None) -> list[Commi
     table = tables.state_commit
     query = select(table).where(table.c.run_id == run_id).order_by(table.c.number)
     if upto is not None:
-        query = query.where(table.c.number <= upto)
+        query = query.where(table.c.number <= min(upto, _MAX_INTEGER))
     return [
         CommitRecord(
             row.number,

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, update
 
-from sandgraph.errors import Conflict, NotFound
+from sandgraph.errors import Conflict
 from sandgraph.model.commands import (
     Command,
     RecordAttempt,
@@ -26,46 +26,58 @@ from sandgraph.store.columns import now
 
 IN_FLIGHT = {NodeRunStatus.RUNNING, NodeRunStatus.RETRYING}
 
-_KEY = ("node", "iteration")
-_ATTEMPT_KEY = (*_KEY, "attempt")
-
 Values = dict[str, object]
+
+
+class _Table:
+    """Statements of a table, made once: making one takes longer than SQLite needs to run it."""
+
+    def __init__(self, table: Table, key: tuple[str, ...], changes: tuple[str, ...]) -> None:
+        self.name = table.name
+        self.key = key
+        self.insert = insert(table)
+        self.update = (
+            update(table)
+            .where(*(table.c[name] == bindparam(f"key_{name}") for name in ("run_id", *key)))
+            .values({name: bindparam(f"new_{name}") for name in changes})
+        )
+
+
+_NODE_RUNS = _Table(tables.node_run, ("node", "iteration"), ("status", "message", "failure", "finished_at"))
+_ATTEMPTS = _Table(tables.attempt, ("node", "iteration", "attempt"), ("status", "failure", "usage", "finished_at"))
+_INSERT_COMMITS = insert(tables.state_commit)
 
 
 @dataclass(slots=True)
 class _Rows:
     """What one step inserts into a table, and what it changes there; a row begun and ended in it is written once."""
 
-    key: tuple[str, ...]
+    table: _Table
     inserts: dict[tuple[object, ...], Values] = field(default_factory=dict)
     updates: dict[tuple[object, ...], Values] = field(default_factory=dict)
 
     def begin(self, values: Values) -> None:
-        self.inserts[tuple(values[name] for name in self.key)] = values
+        self.inserts[tuple(values[name] for name in self.table.key)] = values
 
     def change(self, key: tuple[object, ...], values: Values) -> None:
         if key in self.inserts:
             self.inserts[key].update(values)
         else:
-            self.updates.setdefault(key, {}).update(values)
+            self.updates[key] = values
 
-    def write(self, connection: Connection, table: Table, run_id: str) -> None:
+    def write(self, connection: Connection, run_id: str) -> None:
         if self.inserts:
-            connection.execute(insert(table), [{"run_id": run_id, **values} for values in self.inserts.values()])
-        for columns in {tuple(values) for values in self.updates.values()}:
-            found = {key: values for key, values in self.updates.items() if tuple(values) == columns}
-            statement = (
-                update(table)
-                .where(table.c.run_id == run_id, *(table.c[name] == bindparam(f"key_{name}") for name in self.key))
-                .values({name: bindparam(f"new_{name}") for name in columns})
-            )
-            parameters = [
-                {f"key_{name}": value for name, value in zip(self.key, key, strict=True)}
-                | {f"new_{name}": value for name, value in values.items()}
-                for key, values in found.items()
-            ]
-            if connection.execute(statement, parameters).rowcount != len(found):
-                raise LookupError(f"the run {run_id} has no {table.name} of some of {sorted(map(str, found))}")
+            rows = [{"run_id": run_id, **values} for values in self.inserts.values()]
+            connection.execute(self.table.insert, rows)
+        if self.updates:
+            rows = [self._parameters(run_id, key, values) for key, values in self.updates.items()]
+            if connection.execute(self.table.update, rows).rowcount != len(rows):
+                missing = ", ".join(map(str, self.updates))
+                raise LookupError(f"the run {run_id} has no {self.table.name} of one of these: {missing}")
+
+    def _parameters(self, run_id: str, key: tuple[object, ...], values: Values) -> Values:
+        named: Values = {f"key_{name}": value for name, value in zip(self.table.key, key, strict=True)}
+        return {"key_run_id": run_id, **named, **{f"new_{name}": value for name, value in values.items()}}
 
 
 @dataclass(slots=True)
@@ -75,8 +87,8 @@ class _Step:
     ts: datetime
     run: Values = field(default_factory=dict)
     final_state: State | None = None
-    node_runs: _Rows = field(default_factory=lambda: _Rows(_KEY))
-    attempts: _Rows = field(default_factory=lambda: _Rows(_ATTEMPT_KEY))
+    node_runs: _Rows = field(default_factory=lambda: _Rows(_NODE_RUNS))
+    attempts: _Rows = field(default_factory=lambda: _Rows(_ATTEMPTS))
     commits: list[Values] = field(default_factory=list)
 
     def add(self, command: Command, usage: Usage | None) -> None:
@@ -128,10 +140,10 @@ class _Step:
         """Write everything but the run's own row and the events; parents come before what refers to them."""
         for values in self.node_runs.inserts.values():
             values["first_seq"] = first_seqs[NodeRunKey(str(values["node"]), cast("int", values["iteration"]))]
-        self.node_runs.write(connection, tables.node_run, run_id)
-        self.attempts.write(connection, tables.attempt, run_id)
+        self.node_runs.write(connection, run_id)
+        self.attempts.write(connection, run_id)
         if self.commits:
-            connection.execute(insert(tables.state_commit), [{"run_id": run_id, **values} for values in self.commits])
+            connection.execute(_INSERT_COMMITS, [{"run_id": run_id, **values} for values in self.commits])
         if self.final_state is not None:
             state = {"run_id": run_id, "kind": "final", "state": dict(self.final_state)}
             connection.execute(insert(tables.run_state), state)
@@ -167,33 +179,20 @@ def apply(connection: Connection, run_id: str, commands: Sequence[Command], usag
         Conflict: The run has ended; nothing was stored.
     """
     events = list(entries(commands))
+    if not events:
+        return journal.last_number(connection, run_id)
     step = _Step(now())
     for command in commands:
         step.add(command, usage)
         if isinstance(command, RecordAttempt):
             usage = None
-    last = _advance(connection, run_id, len(events), step.run)
+    last = journal.advance(connection, run_id, len(events), step.run)
+    if last is None:
+        raise Conflict(f"The run {run_id} has ended: nothing can happen to it any more.", code="run_ended")
     first = last - len(events) + 1
     step.write(connection, run_id, _first_numbers(events, first))
     journal.insert_events(connection, run_id, first, events, step.ts)
     return last
-
-
-def _advance(connection: Connection, run_id: str, records: int, values: Values) -> int:
-    """Take the next numbers of the run's sequence, and change its row."""
-    run = tables.run.c
-    last = connection.scalar(
-        update(tables.run)
-        .where(run.id == run_id, run.status.not_in(journal.FINAL))
-        .values(last_seq=run.last_seq + records, **values)
-        .returning(run.last_seq)
-    )
-    if last is not None:
-        return int(last)
-    status = connection.scalar(select(run.status).where(run.id == run_id))
-    if status is None:
-        raise NotFound("run", run_id)
-    raise Conflict(f"The run {run_id} is {status}: nothing can happen to it any more.", code="run_ended")
 
 
 def _first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, int]:

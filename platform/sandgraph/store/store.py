@@ -59,6 +59,10 @@ class Store:
         """
         return await self._database.write(code_versions.save, kind, name, code, description)
 
+    async def has_code(self, kind: CodeKind, name: str, code: str) -> bool:
+        """Tell whether any version of the name, not only the latest, has this very code."""
+        return await self._database.read(code_versions.has, kind, name, code)
+
     async def latest_code(self, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
         """Return the latest version of each name; names that are not known are absent."""
         return await self._database.read(code_versions.latest_of, kind, list(names))

@@ -52,7 +52,7 @@ class GraphRow(_Table, table=True):
     __tablename__ = "graph"
     __table_args__ = (UniqueConstraint("name", "version"), Index(None, "name", "id"))
 
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, sa_type=SafeText)
     name: str = Field(sa_type=SafeText)
     version: int
     document: dict[str, object] = Field(sa_type=JsonText)
@@ -69,8 +69,8 @@ class RunRow(_Table, table=True):
         Index(None, "graph_id", "status", "id"),
     )
 
-    id: str = Field(primary_key=True)
-    graph_id: str = Field(foreign_key="graph.id")
+    id: str = Field(primary_key=True, sa_type=SafeText)
+    graph_id: str = Field(foreign_key="graph.id", sa_type=SafeText)
     graph_name: str = Field(sa_type=SafeText)
     status: str
     failure: dict[str, object] | None = Field(sa_type=JsonText)
@@ -90,7 +90,7 @@ class RunStateRow(_Table, table=True):
     __tablename__ = "run_state"
     __table_args__ = (CheckConstraint("kind IN ('initial', 'final')", name="kind"),)
 
-    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     kind: str = Field(primary_key=True)
     state: dict[str, object] = Field(sa_type=JsonText)
 
@@ -104,7 +104,7 @@ class RunCodeRow(_Table, table=True):
         {"sqlite_with_rowid": False},
     )
 
-    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     kind: str = Field(primary_key=True)
     name: str = Field(primary_key=True, sa_type=SafeText)
     version: int
@@ -116,7 +116,7 @@ class NodeRunRow(_Table, table=True):
     __tablename__ = "node_run"
     __table_args__ = (Index(None, "run_id", "first_seq"),)
 
-    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     node: str = Field(primary_key=True, sa_type=SafeText)
     iteration: int = Field(primary_key=True)
     first_seq: int = Field(description="Number of its first record in the journal: the order of start.")
@@ -137,7 +137,7 @@ class AttemptRow(_Table, table=True):
         ),
     )
 
-    run_id: str = Field(primary_key=True)
+    run_id: str = Field(primary_key=True, sa_type=SafeText)
     node: str = Field(primary_key=True, sa_type=SafeText)
     iteration: int = Field(primary_key=True)
     attempt: int = Field(primary_key=True)
@@ -161,7 +161,7 @@ class StateCommitRow(_Table, table=True):
         UniqueConstraint("run_id", "node", "iteration"),
     )
 
-    run_id: str = Field(primary_key=True)
+    run_id: str = Field(primary_key=True, sa_type=SafeText)
     number: int = Field(primary_key=True)
     parents: list[int] = Field(sa_type=JsonText)
     diff: list[dict[str, object]] = Field(sa_type=JsonText)
@@ -177,7 +177,7 @@ class EventRow(_Table, table=True):
     __tablename__ = "event"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     seq: int = Field(primary_key=True)
     ts: datetime = Field(sa_type=UtcTime)
     type: str
@@ -196,7 +196,7 @@ class LogRecordRow(_Table, table=True):
     __tablename__ = "log_record"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     seq: int = Field(primary_key=True)
     ts: datetime = Field(sa_type=UtcTime)
     node: str = Field(sa_type=SafeText)
