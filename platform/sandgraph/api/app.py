@@ -1,0 +1,34 @@
+"""Makes the application from the services behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from sandgraph.api import problem
+from sandgraph.api.guard import Guard
+from sandgraph.api.openapi import Api
+from sandgraph.api.routes import code, graphs, health, runs, stream
+from sandgraph.api.services import Services
+
+
+def create_app(
+    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """Return the HTTP and WebSocket API.
+
+    Args:
+        services: What it works with.
+        lifespan: Runs around the server's life; whoever made the services starts and ends them there.
+    """
+    app = Api(title="Sandgraph", version=version("sandgraph"), lifespan=lifespan, redirect_slashes=False)
+    app.state.services = services
+    problem.install(app)
+    app.add_middleware(Guard)
+    # Graphs last: /graph/{graph_id} matches what others are called.
+    for routes in (code, runs, stream, health, graphs):
+        app.include_router(routes.router)
+    return app

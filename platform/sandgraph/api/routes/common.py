@@ -1,0 +1,101 @@
+"""What the routes share: the services, parameters, and how their answers are described."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
+
+from sandgraph.api.services import Services
+from sandgraph.errors import NotFound
+
+#: The largest number that any count of ours reaches.
+LARGEST = 2**63 - 1
+
+#: Every id that was ever made looks like this; the store is not asked for others.
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+def known_id(kind: str, key: str) -> str:
+    """Return an id that may exist.
+
+    Raises:
+        NotFound: It has no id's form.
+    """
+    if not _ID.fullmatch(key):
+        raise NotFound(kind, key)
+    return key
+
+
+GraphId = Annotated[str, Path(description="The graph version.", max_length=256)]
+RunId = Annotated[str, Path(description="The run.", max_length=256)]
+
+
+async def services_of(connection: HTTPConnection) -> Services:
+    """Return what `create_app` was given."""
+    return cast("Services", connection.app.state.services)
+
+
+Uses = Annotated[Services, Depends(services_of)]
+
+
+class ListQuery(BaseModel):
+    """Where a list goes on, and how long a page is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cursor: str | None = Field(default=None, max_length=1_024, description="`next_cursor` of the page before.")
+    limit: int = Field(default=100, ge=1, le=500, description="Most items of a page.")
+
+
+Listing = Annotated[ListQuery, Query()]
+
+_DESCRIPTIONS = {
+    400: "The body is not JSON.",
+    404: "There is nothing of that id.",
+    408: "The body took too long to arrive.",
+    409: "Not in the present state of things.",
+    413: "The body is too large.",
+    415: "The body is not JSON by its headers.",
+    422: "A field or parameter is wrong.",
+    429: "Too many runs wait; Retry-After says when to try again.",
+    500: "Something went wrong inside the platform.",
+    503: "A part that is needed does not answer; Retry-After says when to try again.",
+}
+
+#: What every route that takes a body may answer.
+BODY = (400, 408, 413, 415, 422)
+
+Answers = dict[int | str, dict[str, object]]
+
+
+def answers(
+    success: Mapping[int, tuple[type[BaseModel], str]], *failures: int, headers: Mapping[str, str] | None = None
+) -> Answers:
+    """Describe a route's answers: models by status, and the statuses of its problems."""
+    described: Answers = {
+        status: {"model": model, "description": description} for status, (model, description) in success.items()
+    }
+    for name, description in (headers or {}).items():
+        for each in described.values():
+            each.setdefault("headers", {})
+            cast("dict[str, object]", each["headers"])[name] = {
+                "description": description,
+                "schema": {"type": "string"},
+            }
+    for status in sorted({*failures, 500}):
+        described[status] = {
+            "description": _DESCRIPTIONS[status],
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},
+        }
+    return described
+
+
+def takes(model: type[BaseModel]) -> dict[str, object]:
+    """Describe a route's body, which the route reads by itself."""
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}

@@ -1,0 +1,241 @@
+"""Graphs as clients write them, and their way into the model."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse
+from sandgraph.errors import InvalidInput, Problem
+from sandgraph.model.graph import DEFAULT_MAX_STEPS, MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.limits import Limits
+from sandgraph.model.retry import Retry
+from sandgraph.model.run import AttemptStatus
+from sandgraph.settings import Settings
+
+_LIMITS, _RETRY = Limits(), Retry()
+
+
+def _printable(text: str) -> str:
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise PydanticCustomError("control_character", "It must not contain control characters.")
+    return text
+
+
+#: A name that clients choose for something inside a graph, or by which they mean something registered.
+Label = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+GraphName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+
+Retryable = Literal["error", "timeout", "oom", "killed", "no_result", "result_invalid", "output_limit", "lost"]
+
+
+class FunctionCondition(Submitted):
+    """A condition that a registered function decides."""
+
+    function: Label = Field(description="Name of a registered function; what it returns is taken as true or false.")
+
+
+def _kind_of_condition(value: object) -> str | None:
+    if isinstance(value, str):
+        return EXPRESSION_TAG
+    return FUNCTION_TAG if isinstance(value, (dict, FunctionCondition)) else None
+
+
+Expression = Annotated[str, Field(min_length=1, max_length=10_000)]
+AnyCondition = Annotated[
+    Annotated[Expression, Tag(EXPRESSION_TAG)] | Annotated[FunctionCondition, Tag(FUNCTION_TAG)],
+    Discriminator(
+        _kind_of_condition,
+        custom_error_type="wrong_type",
+        custom_error_message='It must be an expression (a string) or {{"function": name}}.',
+    ),
+]
+
+
+class LimitsDocument(Submitted):
+    """Hard limits of each attempt's sandbox; the deployment has a ceiling for each."""
+
+    cpus: float = Field(default=_LIMITS.cpus, description="CPU cores' worth of time; may be a fraction.")
+    memory_mb: int = Field(default=_LIMITS.memory_mb, description="Memory and swap together, in MiB; `/tmp` counts.")
+    timeout_s: float = Field(default=_LIMITS.timeout_s, description="Wall time of an attempt in seconds.")
+    pids: int = Field(default=_LIMITS.pids, description="Processes and threads.")
+    tmp_mb: int = Field(default=_LIMITS.tmp_mb, description="Size of `/tmp` in MiB.")
+    output_kb: int = Field(default=_LIMITS.output_kb, description="Bytes on stdout and stderr together, in KiB.")
+
+
+class RetryDocument(Submitted):
+    """What becomes of a failed attempt: exponential back-off."""
+
+    max_attempts: int = Field(
+        default=_RETRY.max_attempts, ge=1, le=MAX_ATTEMPTS, description="In all, the first among them."
+    )
+    initial_s: float = Field(
+        default=_RETRY.initial_s, ge=0, le=86_400, description="Seconds before the second attempt."
+    )
+    factor: float = Field(default=_RETRY.factor, ge=1, le=100, description="By which each further wait grows.")
+    max_s: float = Field(default=_RETRY.max_s, ge=0, le=86_400, description="Longest wait in seconds.")
+    jitter: bool = Field(default=_RETRY.jitter, description="Whether a wait is a random part of itself.")
+    on: list[Retryable] = Field(
+        default=["error", "lost", "oom", "timeout"], max_length=8, description="Which failures are tried again."
+    )
+
+
+class NodeDocument(Submitted):
+    """A step of a graph."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "begin", "type": "start"},
+                {
+                    "name": "count",
+                    "type": "loop",
+                    "function": "count",
+                    "condition": "state.counter < 5",
+                    "max_iterations": 10,
+                    "on_max": "exit",
+                    "limits": {"cpus": 0.5, "memory_mb": 128, "timeout_s": 10},
+                    "retry": {"max_attempts": 3, "on": ["error", "timeout"]},
+                },
+            ]
+        }
+    )
+
+    name: Label = Field(description="Unique in its graph.")
+    # Lax in the one sense that JSON has no enumerations: the value's string is taken.
+    type: Annotated[NodeType, Field(strict=False)] = Field(default=NodeType.STANDARD, description="What it does.")
+    function: Label | None = Field(default=None, description="Name of the registered function that it runs.")
+    condition: AnyCondition | None = Field(default=None, description="A loop's: asked before each iteration.")
+    max_iterations: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="A loop's bound, counted per entry."
+    )
+    on_max: Annotated[OnMax, Field(strict=False)] = Field(
+        default=OnMax.EXIT, description="What becomes of a loop that reaches its bound."
+    )
+    join: Literal["all"] = Field(default="all", description="It waits for every input that was not skipped.")
+    limits: LimitsDocument = Field(default=LimitsDocument(), description="Of each attempt's sandbox.")
+    retry: RetryDocument = Field(default=RetryDocument(), description="What becomes of a failed attempt.")
+
+
+class EdgeDocument(Submitted):
+    """A way from one node to the next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"source": "score", "target": "end", "condition": "state.score >= 8"},
+                {"source": "score", "target": "fix", "condition": {"function": "needs_fixing"}},
+                {"source": "score", "target": "end", "default": True},
+            ]
+        }
+    )
+
+    source: Label = Field(description="Name of the node it leaves.")
+    target: Label = Field(description="Name of the node it enters.")
+    condition: AnyCondition | None = Field(
+        default=None, description="A Python expression over `state`, or a registered function: taken only if it holds."
+    )
+    default: bool = Field(default=False, description="Taken only if no other edge of its source is.")
+
+
+class GraphDocument(Submitted):
+    """A graph."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "double",
+                    "nodes": [
+                        {"name": "begin", "type": "start"},
+                        {"name": "double", "function": "double"},
+                        {"name": "finish", "type": "end"},
+                    ],
+                    "edges": [{"source": "begin", "target": "double"}, {"source": "double", "target": "finish"}],
+                }
+            ]
+        }
+    )
+
+    name: GraphName = Field(description="For people; creating a graph of the same name makes its next version.")
+    start_node: Label | None = Field(
+        default=None, description="Where runs start; without it, at the node of type start."
+    )
+    nodes: list[NodeDocument] = Field(description="Its steps.")
+    edges: list[EdgeDocument] = Field(
+        default_factory=list, description="Its ways; at a join, branches merge in this order."
+    )
+    max_steps: int = Field(default=DEFAULT_MAX_STEPS, ge=1, description="Most node runs that a run may take.")
+    timeout_s: float | None = Field(default=None, gt=0, description="Longest that a run may take, in seconds.")
+    isolation: Literal["node"] = Field(default="node", description="Every attempt gets a sandbox of its own.")
+
+
+def parse_graph(document: object, settings: Settings) -> Graph:
+    """Read a graph's document; whether the graph makes sense is for the model and the catalog to say.
+
+    Raises:
+        InvalidInput: Everything that is wrong with its fields.
+    """
+    _bound(document, settings)
+    read = parse(GraphDocument, document)
+    # A deployment may allow fewer steps than graphs take by default.
+    steps = read.max_steps if "max_steps" in read.model_fields_set else min(read.max_steps, settings.max_steps)
+    found = [
+        Problem(path, "limit_above_ceiling", f"{value} is above this deployment's ceiling of {ceiling}.")
+        for path, value, ceiling in (
+            ("max_steps", steps, settings.max_steps),
+            ("timeout_s", read.timeout_s, settings.run_timeout_s),
+        )
+        if value is not None and value > ceiling
+    ]
+    if found:
+        raise InvalidInput(found)
+    return Graph(
+        name=read.name,
+        nodes=tuple(_node(node) for node in read.nodes),
+        edges=tuple(Edge(e.source, e.target, _condition(e.condition), default=e.default) for e in read.edges),
+        start_node=read.start_node,
+        max_steps=steps,
+        timeout_s=read.timeout_s,
+    )
+
+
+def _bound(document: object, settings: Settings) -> None:
+    """Refuse what is too long before each of its parts is looked at."""
+    if not isinstance(document, dict):
+        return
+    for path, limit in (("nodes", settings.max_nodes), ("edges", settings.max_edges)):
+        value = document.get(path)
+        if isinstance(value, list) and len(value) > limit:
+            message = f"There are {len(value)} {path}; a graph may have {limit}."
+            raise InvalidInput.at(path, f"too_many_{path}", message)
+
+
+def _node(node: NodeDocument) -> Node:
+    retry = node.retry
+    return Node(
+        name=node.name,
+        type=node.type,
+        function=node.function,
+        condition=_condition(node.condition),
+        max_iterations=node.max_iterations,
+        on_max=node.on_max,
+        limits=Limits(**node.limits.model_dump()),
+        retry=Retry(
+            max_attempts=retry.max_attempts,
+            initial_s=retry.initial_s,
+            factor=retry.factor,
+            max_s=retry.max_s,
+            jitter=retry.jitter,
+            on=frozenset(AttemptStatus(status) for status in retry.on),
+        ),
+    )
+
+
+def _condition(condition: str | FunctionCondition | None) -> Condition | None:
+    if condition is None:
+        return None
+    return Condition(expression=condition) if isinstance(condition, str) else Condition(function=condition.function)

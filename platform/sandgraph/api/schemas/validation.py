@@ -1,0 +1,91 @@
+"""The base of all submitted documents, and pydantic's findings in our words: a path, a code, a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sandgraph.api.schemas.tree import join
+from sandgraph.errors import InvalidInput, Problem
+from sandgraph.settings import Settings
+
+
+class Submitted(BaseModel):
+    """A document from outside: every field is known, and each has exactly its own type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+#: Tags of a union's members; they are no part of a field's path.
+EXPRESSION_TAG, FUNCTION_TAG = "<expression>", "<function>"
+
+_CODES = {
+    "extra_forbidden": "unknown_field",
+    "missing": "missing_field",
+    "literal_error": "unknown_value",
+    "enum": "unknown_value",
+    "string_too_short": "too_short",
+    "string_too_long": "too_long",
+    "too_short": "too_short",
+    "too_long": "too_long",
+    "string_pattern_mismatch": "invalid_name",
+    "string_unicode": "invalid_text",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "finite_number": "out_of_range",
+    "int_parsing_size": "out_of_range",
+    "model_type": "wrong_type",
+    "model_attributes_type": "wrong_type",
+}
+
+_MESSAGES = {
+    "model_type": "It must be a JSON object.",
+    "model_attributes_type": "It must be a JSON object.",
+    "dict_type": "It must be a JSON object.",
+    "list_type": "It must be a JSON array.",
+    "missing": "It is required.",
+    "extra_forbidden": "There is no field of this name here.",
+    "string_type": "It must be a string.",
+    "int_type": "It must be an integer.",
+    "float_type": "It must be a number.",
+    "bool_type": "It must be true or false.",
+}
+
+
+def parse(model: type[T], document: object) -> T:
+    """Read a document.
+
+    Raises:
+        InvalidInput: Everything that is wrong with it.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as invalid:
+        raise InvalidInput(from_pydantic(invalid.errors(include_url=False, include_input=False))) from None
+
+
+def parser(model: type[T]) -> Callable[[object, Settings], T]:
+    """Return `parse` for one model, in the form of a body's converter."""
+    return lambda document, _settings: parse(model, document)
+
+
+def from_pydantic(errors: Sequence[Mapping[str, object]], *, skip: int = 0) -> list[Problem]:
+    """Return pydantic's errors as problems; ``skip`` leaves out the first parts of each location."""
+    return [_problem(error, skip) for error in errors]
+
+
+def _problem(error: Mapping[str, object], skip: int) -> Problem:
+    kind, location, message = str(error["type"]), error["loc"], str(error["msg"])
+    parts = list(location)[skip:] if isinstance(location, Sequence) else []
+    path = join(part for part in parts if part not in {EXPRESSION_TAG, FUNCTION_TAG})
+    code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
+    if kind == "enum" and path.startswith("nodes[") and path.endswith("].type"):
+        code = "unknown_node_type"
+    said = _MESSAGES.get(kind) or message.replace("Input should", "It must").replace("String should", "It must")
+    return Problem(path, code, said if said.endswith(".") else said + ".")

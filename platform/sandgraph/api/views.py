@@ -1,0 +1,230 @@
+"""Stored records as the plain documents that clients get; `schemas.answers` describes each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from sandgraph.api.services import RunState
+from sandgraph.model.document import to_document
+from sandgraph.model.run import Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.store.records import (
+    AttemptRecord,
+    CodeVersion,
+    GraphVersion,
+    JournalRecord,
+    NodeRunRecord,
+    RunRecord,
+    RunSummary,
+)
+
+Document = dict[str, object]
+
+_IN_PROGRESS = {NodeRunStatus.RUNNING, NodeRunStatus.RETRYING}
+
+
+def code_view(version: CodeVersion) -> Document:
+    """Return a function's or tool's version, without its code."""
+    return {
+        "name": version.name,
+        "version": version.version,
+        "hash": version.hash,
+        "description": version.description,
+        "created_at": _time(version.created_at),
+    }
+
+
+def graph_summary(version: GraphVersion) -> Document:
+    """Return a graph version as a list shows it."""
+    return {
+        "graph_id": version.graph_id,
+        "name": version.name,
+        "version": version.version,
+        "created_at": _time(version.created_at),
+        "node_count": len(version.graph.nodes),
+        "edge_count": len(version.graph.edges),
+    }
+
+
+def graph_view(version: GraphVersion) -> Document:
+    """Return a graph version with its document, which makes the same graph again."""
+    return {**graph_summary(version), "graph": to_document(version.graph)}
+
+
+def run_summary(run: RunSummary) -> Document:
+    """Return a run as a list shows it."""
+    return {
+        "run_id": run.run_id,
+        "graph_id": run.graph_id,
+        "graph_name": run.graph_name,
+        "status": run.status.value,
+        "error": _error(run.failure),
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "duration_ms": _between(run.started_at, run.finished_at),
+        "last_seq": run.last_seq,
+        "last_commit": run.last_commit,
+    }
+
+
+def run_view(run: RunSummary, node_runs: Sequence[NodeRunRecord]) -> Document:
+    """Return a run with all that its nodes did."""
+    return {
+        **run_summary(run),
+        "current_nodes": list(dict.fromkeys(each.node for each in node_runs if each.status in _IN_PROGRESS)),
+        "node_runs": [_node_run(each) for each in node_runs],
+    }
+
+
+def outcome_view(run: RunSummary, data: Mapping[str, object], node_runs: Sequence[NodeRunRecord]) -> Document:
+    """Return what a run that ended came to."""
+    return {
+        "run_id": run.run_id,
+        "graph_id": run.graph_id,
+        "status": run.status.value,
+        "final_state": {"run_id": run.run_id, "data": data, "execution_log": execution_log(node_runs)},
+        "error": _error(run.failure),
+    }
+
+
+def accepted_view(run: RunSummary, message: str) -> Document:
+    """Return what is known of a run that was just accepted: to its client it runs, though it may wait its turn."""
+    status = run.status if run.status.is_final else RunStatus.RUNNING
+    return {"run_id": run.run_id, "graph_id": run.graph_id, "status": status.value, "message": message}
+
+
+def state_view(run: RunSummary, state: RunState) -> Document:
+    """Return a run's state."""
+    return {
+        "run_id": run.run_id,
+        "status": run.status.value,
+        "commit": state.commit,
+        "data": state.data,
+        "conflicts": list(state.conflicts),
+    }
+
+
+def execution_log(node_runs: Sequence[NodeRunRecord]) -> list[Document]:
+    """Return every attempt in order of its start; a node run without attempts has an entry of its own."""
+    entries: list[tuple[datetime, Document]] = []
+    for node_run in node_runs:
+        for attempt in node_run.attempts:
+            said = attempt.failure.message if attempt.failure else node_run.message
+            entries.append((attempt.started_at, _entry(node_run, attempt, said, attempt.attempt, attempt.usage)))
+        if not node_run.attempts:
+            entries.append((node_run.started_at, _entry(node_run, node_run, node_run.message, None, None)))
+    # Stable: what began in one instant stays in the order in which the run came to it.
+    return [entry for _, entry in sorted(entries, key=lambda each: each[0])]
+
+
+def record_view(record: JournalRecord) -> Document:
+    """Return a record of a run's journal; the run's own end is marked as the last one."""
+    is_last = is_end(record)
+    return {
+        "seq": record.seq,
+        "ts": _time(record.ts),
+        "kind": record.kind,
+        "type": "end" if is_last else record.type,
+        "node": record.node,
+        "iteration": record.iteration,
+        "attempt": record.attempt,
+        "status": record.status,
+        "message": record.message,
+        "stream": record.type if record.kind == "log" else None,
+        "data": record.data,
+        "final": is_last,
+    }
+
+
+def end_view(run: RunRecord) -> Document:
+    """Return the last record of a run that ended, made from the run itself."""
+    failure = run.failure
+    return record_view(
+        JournalRecord(
+            seq=run.last_seq,
+            ts=run.finished_at or run.created_at,
+            kind="event",
+            type="run",
+            node=None,
+            iteration=None,
+            attempt=None,
+            status=run.status.value,
+            message=f"The run {run.status}: {failure.message}" if failure else f"The run is {run.status}.",
+            data={},
+        )
+    )
+
+
+def is_end(record: JournalRecord) -> bool:
+    """Tell whether a record is the one of its run's end."""
+    return record.kind == "event" and record.type == "run" and record.status in _FINAL
+
+
+_FINAL = frozenset(status.value for status in RunStatus if status.is_final)
+
+
+def _node_run(node_run: NodeRunRecord) -> Document:
+    return {
+        "node": node_run.node,
+        "iteration": node_run.iteration,
+        "status": node_run.status.value,
+        "message": node_run.message,
+        "error": _error(node_run.failure),
+        "started_at": _time(node_run.started_at),
+        "finished_at": _time(node_run.finished_at),
+        "duration_ms": _between(node_run.started_at, node_run.finished_at),
+        "attempts": [
+            {
+                "attempt": attempt.attempt,
+                "status": attempt.status.value,
+                "error": _error(attempt.failure),
+                "usage": _usage(attempt.usage),
+                "started_at": _time(attempt.started_at),
+                "finished_at": _time(attempt.finished_at),
+                "duration_ms": _between(attempt.started_at, attempt.finished_at),
+            }
+            for attempt in node_run.attempts
+        ],
+    }
+
+
+def _entry(
+    node_run: NodeRunRecord,
+    timed: AttemptRecord | NodeRunRecord,
+    message: str,
+    attempt: int | None,
+    usage: Usage | None,
+) -> Document:
+    return {
+        "node": node_run.node,
+        "iteration": node_run.iteration,
+        "attempt": attempt,
+        "status": timed.status.value,
+        "started_at": _time(timed.started_at),
+        "finished_at": _time(timed.finished_at),
+        "duration_ms": _between(timed.started_at, timed.finished_at),
+        "usage": _usage(usage),
+        "message": message,
+        "error": _error(timed.failure),
+    }
+
+
+def _error(failure: Failure | None) -> Document | None:
+    return asdict(failure) if failure else None
+
+
+def _usage(usage: Usage | None) -> Document | None:
+    return asdict(usage) if usage else None
+
+
+def _time(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return round((end - start).total_seconds() * 1000, 3) if start and end else None
