@@ -49,7 +49,7 @@ class RecordCommit:
 
 @dataclass(frozen=True, slots=True)
 class RecordEdge:
-    """An edge resolved: taken, or skipped for good."""
+    """An edge resolved: taken, or skipped; for good, or if it is inside a cycle, for this iteration."""
 
     index: int
     source: str
@@ -59,7 +59,7 @@ class RecordEdge:
 
 @dataclass(frozen=True, slots=True)
 class RecordRun:
-    """The run changed its status; ``state`` is its final one, where it ended."""
+    """The run changed its status; ``state`` is its final one, where it ended after it began."""
 
     status: RunStatus
     failure: Failure | None = None
@@ -74,8 +74,8 @@ class StartAttempt:
         key: The node run.
         attempt: From 1.
         view: What it sees.
-        is_entry: A loop's first iteration: its condition is asked before.
-        is_last: A loop's last iteration allowed.
+        is_entry: Whether it is a loop node's first iteration, so that its condition is asked before.
+        is_last: Whether it is the last iteration that a loop node may take.
     """
 
     key: NodeRunKey

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from enum import StrEnum
 
 from sandgraph.errors import Problem
 from sandgraph.model.limits import FLOOR, Limits
-from sandgraph.model.retry import Retry
+from sandgraph.model.retry import RETRYABLE, Retry
 
 #: Steps a run may take where its graph does not say.
 DEFAULT_MAX_STEPS = 1_000
@@ -111,7 +112,9 @@ class Graph:
     @property
     def entry(self) -> str:
         """Name of the node where runs start, in a valid graph."""
-        return self.start_node or next(node.name for node in self.nodes if node.type is NodeType.START)
+        if self.start_node is not None:
+            return self.start_node
+        return next(node.name for node in self.nodes if node.type is NodeType.START)
 
     def conditions(self) -> Iterator[tuple[str, Condition]]:
         """Yield each condition with its path in the document."""
@@ -139,7 +142,9 @@ def problems(graph: Graph, ceiling: Limits) -> list[Problem]:
         graph: As it was submitted.
         ceiling: The highest limits a node may ask for.
     """
-    found = [*_names(graph), *_start(graph)]
+    found = [*_names(graph), *_start(graph), *_range("max_steps", graph.max_steps, 1)]
+    if graph.timeout_s is not None:
+        found += _range("timeout_s", graph.timeout_s, FLOOR.timeout_s)
     for index, node in enumerate(graph.nodes):
         found += _node(node, f"nodes[{index}]", ceiling)
     found += _edges(graph)
@@ -191,8 +196,28 @@ def _node(node: Node, path: str, ceiling: Limits) -> Iterator[Problem]:
         yield Problem(f"{path}.condition", "condition_not_allowed", "Only a loop has a condition; put it on an edge.")
     if not is_loop and node.max_iterations is not None:
         yield Problem(f"{path}.max_iterations", "max_iterations_not_allowed", "Only a loop has max_iterations.")
+    if is_loop and node.max_iterations is not None:
+        yield from _range(f"{path}.max_iterations", node.max_iterations, 1)
     yield from node.limits.above(ceiling, f"{path}.limits")
     yield from node.limits.below(FLOOR, f"{path}.limits")
+    yield from _retry(node.retry, f"{path}.retry")
+
+
+def _retry(retry: Retry, path: str) -> Iterator[Problem]:
+    yield from _range(f"{path}.max_attempts", retry.max_attempts, 1, MAX_ATTEMPTS)
+    yield from _range(f"{path}.initial_s", retry.initial_s, 0)
+    yield from _range(f"{path}.factor", retry.factor, 1)
+    yield from _range(f"{path}.max_s", retry.max_s, 0)
+    if never := retry.on - RETRYABLE:
+        names = " and ".join(sorted(map(repr, map(str, never))))
+        yield Problem(f"{path}.on", "not_retryable", f"What ended as {names} is never tried again.")
+
+
+def _range(path: str, value: float, least: float, most: float = math.inf) -> Iterator[Problem]:
+    # Told so that what is no number at all is out of range too.
+    if not (least <= value <= most and value < math.inf):
+        upper = "" if most == math.inf else f" and at most {most}"
+        yield Problem(path, "out_of_range", f"It must be a number, at least {least}{upper}.")
 
 
 def _edges(graph: Graph) -> Iterator[Problem]:

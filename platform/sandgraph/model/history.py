@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from sandgraph.model.state import Json, MergeConflict, Parents, State, StateDiff, View, merge
+from sandgraph.model.state import Json, MergeConflict, Parents, State, StateDiff, past
 
 
 class CommitLike(Protocol):
@@ -32,32 +32,39 @@ def state_at(initial: State, commits: Iterable[CommitLike], number: int) -> dict
         commits: All commits up to that one, by number.
         number: From 0.
     """
-    views, _ = _views(initial, (commit for commit in commits if commit.number <= number), keep=number)
-    return dict(views[number].state) if number in views else None
+    known = sorted((commit for commit in commits if commit.number <= number), key=lambda commit: commit.number)
+    parents: Parents = {0: (), **{commit.number: commit.parents for commit in known}}
+    if number not in parents:
+        return None
+    seen = past(parents, [number])
+    # Branches that met had no key in conflict, so among ancestors whoever set a key last saw all that set it before.
+    return _replay(initial, (commit for commit in known if commit.number in seen))
 
 
 def state_so_far(initial: State, commits: Iterable[CommitLike]) -> tuple[dict[str, Json], list[MergeConflict]]:
-    """Return the merge of all branches of a run in flight, and where they conflict."""
-    views, parents = _views(initial, commits)
-    merged, conflicts = merge(parents, [views[number] for number in sorted(views)])
-    return dict(merged.state), conflicts
+    """Return the state of all branches of a run in flight together, and the keys about which they disagree.
 
-
-def _views(initial: State, commits: Iterable[CommitLike], keep: int | None = None) -> tuple[dict[int, View], Parents]:
-    """Return the views of the commits that have no child yet (and of ``keep``), and everyone's parents."""
+    Those have the value of the latest commit; a conflict names it second, after the latest that it did not see.
+    """
     ordered = sorted(commits, key=lambda commit: commit.number)
-    children: dict[int, int] = {}
-    for commit in ordered:
+    latest = {op.key: commit.number for commit in ordered for op in commit.diff.ops}
+    bits = {number: 1 << i for i, number in enumerate(set(latest.values()))}
+    conflicts: dict[str, MergeConflict] = {}
+    # Commit number to a bit for each of the ``latest`` that descends from it, handed on from children to parents.
+    descendants: dict[int, int] = {}
+    for commit in reversed(ordered):
+        known = descendants.pop(commit.number, 0) | bits.get(commit.number, 0)
+        for op in commit.diff.ops:
+            last = latest[op.key]
+            if not known & bits[last]:
+                conflicts.setdefault(op.key, MergeConflict(op.key, commit.number, last))
         for parent in commit.parents:
-            children[parent] = children.get(parent, 0) + 1
-    views = {0: View.initial(initial)}
-    parents: dict[int, tuple[int, ...]] = {0: ()}
-    for commit in ordered:
-        seen, _ = merge(parents, [views[parent] for parent in commit.parents])
-        parents[commit.number] = commit.parents
-        views[commit.number] = seen.after(commit.number, commit.diff)
-        for parent in commit.parents:
-            children[parent] -= 1
-            if not children[parent] and parent != keep:
-                del views[parent]
-    return views, parents
+            descendants[parent] = descendants.get(parent, 0) | known
+    return _replay(initial, ordered), [conflicts[key] for key in sorted(conflicts)]
+
+
+def _replay(initial: State, commits: Iterable[CommitLike]) -> dict[str, Json]:
+    state = dict(initial)
+    for commit in commits:
+        commit.diff.apply_to(state)
+    return state

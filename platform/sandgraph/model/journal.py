@@ -51,9 +51,9 @@ def entries(commands: Sequence[Command]) -> Iterator[Entry]:
                 data: dict[str, Json] = {"commit": number, "parents": list(parents), "diff": list(diff.to_json())}
                 yield Entry("state", "committed", f"{key} changed: {keys or 'nothing'}", key, attempt, data)
             case RecordEdge(_, source, target, taken):
-                status = "taken" if taken else "skipped"
+                became = "taken" if taken else "skipped"
                 data = {"source": source, "target": target}
-                yield Entry("edge", status, f"{source} → {target} {status}", data=data)
+                yield Entry("edge", became, f"{source} → {target} {became}", data=data)
             case ScheduleRetry(key, attempt, delay_s):
                 message = f"Attempt {attempt} of {key} follows in at most {delay_s:g} s."
                 yield Entry("attempt", "scheduled", message, key, attempt)

@@ -36,7 +36,7 @@ class Limits:
                 f"{getattr(self, field.name)} is above this deployment's ceiling of {getattr(ceiling, field.name)}.",
             )
             for field in fields(self)
-            if getattr(self, field.name) > getattr(ceiling, field.name)
+            if not getattr(self, field.name) <= getattr(ceiling, field.name)
         ]
 
     def below(self, floor: Limits, path: str) -> list[Problem]:

@@ -47,5 +47,8 @@ class Retry:
         """Return the seconds to wait before the next attempt, jitter left to the caller; None if there is none."""
         if attempt >= self.max_attempts or status not in self.on:
             return None
-        # The exponent is bounded, or a large attempt number would overflow the float.
-        return min(self.max_s, self.initial_s * self.factor ** min(attempt - 1, 64))
+        delay_s = min(self.max_s, self.initial_s)
+        for _ in range(attempt - 1):
+            # Cut at each step: a power of the factor may be more than a float can hold.
+            delay_s = min(self.max_s, delay_s * self.factor)
+        return delay_s

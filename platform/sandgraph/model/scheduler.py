@@ -29,10 +29,17 @@ from sandgraph.model.commands import (
 )
 from sandgraph.model.graph import Graph, Node, NodeType, OnMax
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.state import Parents, View, merge
+from sandgraph.model.state import MergeConflict, Parents, State, View, compact, merge
 from sandgraph.model.topology import Loop, Topology
 
+#: Keys whose deletion a run remembers beyond one a key of its state, before it looks which it may forget.
 _DELETED_KEYS_KEPT = 1_000
+
+#: Keys that a branch may delete while others are open, as a join must know of each; with more its run fails.
+MAX_DELETED_KEYS = 10_000
+
+#: Commits after which those that nothing refers to are dropped.
+_COMPACT_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,14 @@ class Run:
         held: Views on back edges and on edges that leave a loop, until the loop's iteration, or the loop, ends.
         passed: Nodes that are through with the present iteration.
         open_loops: Headers of loops that were entered and have not ended.
-        iterations: Node name to the number of its node runs so far.
-        ended: Views that had nowhere left to go, by node: at an end, or where no edge was taken.
-        parents: The commits since the live branches parted, with their parents.
+        iterations: Node name to the number of its node runs so far, skipped ones among them.
+        ended: Views that reached an end, by node.
+        stopped: Nodes other than ends that were left by no edge.
+        parents: Of the commits since the live branches parted, as far as a merge may ask about them.
+        authors: Of the same commits, the nodes that made them.
+        latest: The initial state with every commit applied in turn; None before the run began.
         commits: Number of the last commit.
-        steps: Node runs so far, start and end not counted.
+        steps: Node runs so far, start and end not counted, nor skipped ones.
     """
 
     graph: Graph
@@ -82,7 +92,10 @@ class Run:
     open_loops: frozenset[str] = frozenset()
     iterations: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, View] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
     parents: Parents = field(default_factory=dict)
+    authors: Mapping[int, str] = field(default_factory=dict)
+    latest: State | None = None
     commits: int = 0
     steps: int = 0
 
@@ -90,28 +103,28 @@ class Run:
 def step(run: Run, event: events.Event) -> tuple[Run, list[Command]]:
     """Return the run after an event, and what follows from it.
 
-    An event that comes too late changes nothing: a result of an attempt that is no longer the present one, or anything
-    once the run has ended.
+    An event that comes too late or too early changes nothing: a result of an attempt that is no longer the present one,
+    a second start, or anything once the run has ended.
     """
     if run.status.is_final:
         return run, []
     draft = _Draft(run)
     match event:
-        case events.RunStarted(state):
-            draft.start(View.initial(state))
-        case events.AttemptSucceeded():
-            if draft.expects(event.key, event.attempt):
-                draft.succeed(event)
-        case events.AttemptFailed():
-            if draft.expects(event.key, event.attempt):
-                draft.fail(event)
-        case events.RetryDue(key, attempt):
-            draft.retry(key, attempt)
+        case events.RunStarted(state) if run.status is RunStatus.PENDING:
+            draft.start(state)
+        case events.AttemptSucceeded(key, attempt) if draft.expects(key, attempt):
+            draft.succeed(event)
+        case events.AttemptFailed(key, attempt) if draft.expects(key, attempt):
+            draft.fail(event)
+        case events.RetryDue(key, attempt) if draft.expects(key, attempt, waiting=True):
+            draft.retry(key)
         case events.CancelRequested():
             draft.finish(RunStatus.CANCELLED, Failure("cancelled", "The run was cancelled."))
         case events.RunTimedOut(timeout_s):
             failure = Failure("run_timeout", f"The run took longer than the {timeout_s:g} s it may.")
             draft.finish(RunStatus.FAILED, failure)
+        case _:
+            return run, []
     draft.settle()
     return draft.freeze(), draft.commands
 
@@ -131,7 +144,10 @@ class _Draft:
         self.open_loops = set(run.open_loops)
         self.iterations = dict(run.iterations)
         self.ended = dict(run.ended)
+        self.stopped = set(run.stopped)
         self.parents = dict(run.parents)
+        self.authors = dict(run.authors)
+        self.latest = run.latest
         self.commits = run.commits
         self.steps = run.steps
         self.commands: list[Command] = []
@@ -149,47 +165,42 @@ class _Draft:
             open_loops=frozenset(self.open_loops),
             iterations=self.iterations,
             ended=self.ended,
+            stopped=frozenset(self.stopped),
             parents=self.parents,
+            authors=self.authors,
+            latest=self.latest,
             commits=self.commits,
             steps=self.steps,
         )
 
     # What events do
 
-    def start(self, view: View) -> None:
+    def start(self, state: State) -> None:
         self.status = RunStatus.RUNNING
         self.commands.append(RecordRun(RunStatus.RUNNING))
         self.parents = {0: ()}
-        self._reached.append((self.graph.entry, view))
+        self.latest = state
+        self._reached.append((self.graph.entry, View.initial(state)))
 
-    def expects(self, key: NodeRunKey, attempt: int) -> bool:
+    def expects(self, key: NodeRunKey, attempt: int, *, waiting: bool = False) -> bool:
         active = self.active.get(key)
-        return active is not None and active.attempt == attempt and not active.is_waiting
+        return active is not None and active.attempt == attempt and active.is_waiting is waiting
 
     def succeed(self, event: events.AttemptSucceeded) -> None:
         active = self.active.pop(event.key)
         node = self.topology.nodes[event.key.node]
         self.commands.append(RecordAttempt(event.key, event.attempt, AttemptStatus.SUCCEEDED))
         view = active.view
-        message = ""
-        if not event.entered:
-            message = "The loop's condition did not hold: no iteration."
-        elif node.function is not None:
+        message = "" if event.entered else "The loop's condition did not hold: no iteration."
+        if event.entered and node.function is not None:
             view = self._commit(event, view)
         self.commands.append(RecordNodeRun(event.key, NodeRunStatus.SUCCEEDED, message=message))
         goes_on = node.type is NodeType.LOOP and event.entered and event.again is not False
         if goes_on and active.lap < (node.max_iterations or 1):
             self._begin(node, view, lap=active.lap + 1)
         elif goes_on and node.condition is not None and node.on_max is OnMax.FAIL:
-            self.finish(
-                RunStatus.FAILED,
-                Failure(
-                    "max_iterations_reached",
-                    f"The loop {node.name!r} ran {active.lap} times and its condition {node.condition} still holds.",
-                    node=node.name,
-                ),
-                last=view,
-            )
+            message = f"The loop {node.name!r} ran {active.lap} times and its condition {node.condition} still holds."
+            self.finish(RunStatus.FAILED, Failure("max_iterations_reached", message, node=node.name))
         else:
             self._leave(node, view, event.after)
 
@@ -208,30 +219,22 @@ class _Draft:
         timed_out = event.status is AttemptStatus.TIMEOUT
         status = NodeRunStatus.TIMED_OUT if timed_out else NodeRunStatus.FAILED
         self.commands.append(RecordNodeRun(event.key, status, failure))
-        self.finish(RunStatus.FAILED, failure, last=active.view)
+        self.finish(RunStatus.FAILED, failure)
 
-    def retry(self, key: NodeRunKey, attempt: int) -> None:
-        active = self.active.get(key)
-        if active is not None and active.is_waiting and active.attempt == attempt:
-            self._attempt(key, replace(active, is_waiting=False))
+    def retry(self, key: NodeRunKey) -> None:
+        self._attempt(key, replace(self.active[key], is_waiting=False))
 
-    def finish(
-        self, status: RunStatus, failure: Failure | None = None, view: View | None = None, last: View | None = None
-    ) -> None:
-        """End the run: whatever is still in progress is cancelled.
-
-        Its state is ``view``, or without one the merge of all branches so far, ``last`` (just taken off its edge) too.
-        """
+    def finish(self, status: RunStatus, failure: Failure | None = None, state: State | None = None) -> None:
+        """End the run and cancel what is in progress; ``state`` is its final one, or else all that was committed."""
         for key, active in self.active.items():
             if not active.is_waiting:
                 self.commands.append(RecordAttempt(key, active.attempt, AttemptStatus.CANCELLED))
                 self.commands.append(StopAttempt(key, active.attempt))
             self.commands.append(RecordNodeRun(key, NodeRunStatus.CANCELLED))
-        state = (view or self._so_far(last)).state
         self.active.clear()
         self._reached.clear()
         self.status = status
-        self.commands.append(RecordRun(status, failure, state))
+        self.commands.append(RecordRun(status, failure, self.latest if state is None else state))
 
     # How tokens move
 
@@ -252,13 +255,11 @@ class _Draft:
         iteration = self.iterations.get(node.name, 0) + 1
         self.iterations[node.name] = iteration
         key = NodeRunKey(node.name, iteration)
-        self._enter_loop(node.name)
-        if node.type not in {NodeType.START, NodeType.END}:
-            self.steps += 1
-            if self.steps > self.graph.max_steps:
-                message = f"The run took {self.graph.max_steps} steps and would go on at {node.name!r}."
-                self.finish(RunStatus.FAILED, Failure("max_steps_exceeded", message, node=node.name), last=view)
-                return
+        if node.name in self.topology.loops:
+            self.open_loops.add(node.name)
+        if failure := self._over_bounds(node, view):
+            self.finish(RunStatus.FAILED, failure)
+            return
         self.commands.append(RecordNodeRun(key, NodeRunStatus.RUNNING))
         asks = any(self.graph.edges[i].condition for i in self.topology.outgoing[node.name])
         if node.function is not None or asks:
@@ -267,17 +268,31 @@ class _Draft:
             self.commands.append(RecordNodeRun(key, NodeRunStatus.SUCCEEDED))
             self._leave(node, view, ())
 
+    def _over_bounds(self, node: Node, view: View) -> Failure | None:
+        self.steps += node.type not in {NodeType.START, NodeType.END}
+        if self.steps > self.graph.max_steps:
+            message = f"The run took {self.graph.max_steps} steps and would go on at {node.name!r}."
+            return Failure("max_steps_exceeded", message, node=node.name)
+        if len(view.writers) - len(view.state) > MAX_DELETED_KEYS:
+            message = f"Before {node.name!r} a branch deleted more than {MAX_DELETED_KEYS} keys while others were open."
+            return Failure("too_many_deleted_keys", message, node=node.name)
+        return None
+
     def _attempt(self, key: NodeRunKey, active: Active) -> None:
         node = self.topology.nodes[key.node]
         self.active[key] = active
-        is_last = node.type is NodeType.LOOP and active.lap >= (node.max_iterations or 1)
-        self.commands.append(StartAttempt(key, active.attempt, active.view, active.lap == 1, is_last))
+        is_loop = node.type is NodeType.LOOP
+        is_last = is_loop and active.lap >= (node.max_iterations or 1)
+        self.commands.append(StartAttempt(key, active.attempt, active.view, is_loop and active.lap == 1, is_last))
 
     def _commit(self, event: events.AttemptSucceeded, view: View) -> View:
+        diff = event.diff.without_idle_deletes(view.state)
         self.commits += 1
         self.parents[self.commits] = view.heads
-        self.commands.append(RecordCommit(self.commits, view.heads, event.diff, event.key, event.attempt))
-        after = view.after(self.commits, event.diff)
+        self.authors[self.commits] = event.key.node
+        self.commands.append(RecordCommit(self.commits, view.heads, diff, event.key, event.attempt))
+        after = view.after(self.commits, diff)
+        self.latest = after.state if self.latest is view.state else diff.apply(self.latest or {})
         if len(after.writers) > 2 * len(after.state) + _DELETED_KEYS_KEPT:
             return after.without_old_deletions(self.parents)
         return after
@@ -285,23 +300,25 @@ class _Draft:
     def _leave(self, node: Node, view: View, answers: tuple[bool, ...]) -> None:
         """Resolve the outgoing edges of a node that is done."""
         self.passed.add(node.name)
-        outgoing = self.topology.outgoing[node.name]
         remaining = iter(answers)
         taken: dict[int, bool] = {}
-        for i in outgoing:
+        for i in self.topology.outgoing[node.name]:
             edge = self.graph.edges[i]
             taken[i] = not edge.default and (edge.condition is None or next(remaining, False))
-        nowhere = not any(taken.values())
-        for i in outgoing:
-            taken[i] = taken[i] or (nowhere and self.graph.edges[i].default)
         if not any(taken.values()):
+            taken = {i: self.graph.edges[i].default for i in taken}
+        self.stopped.discard(node.name)
+        if node.name in self.topology.ends:
             self.ended[node.name] = view
-        for i in outgoing:
-            self._resolve(i, view if taken[i] else None)
+        elif not any(taken.values()):
+            self.stopped.add(node.name)
+        for i, is_taken in taken.items():
+            self._resolve(i, view if is_taken else None)
 
     def _skip(self, name: str) -> None:
         self.passed.add(name)
-        self._enter_loop(name)
+        if name in self.topology.loops:
+            self.open_loops.add(name)
         iteration = self.iterations.get(name, 0) + 1
         self.iterations[name] = iteration
         self.commands.append(RecordNodeRun(NodeRunKey(name, iteration), NodeRunStatus.SKIPPED))
@@ -317,97 +334,89 @@ class _Draft:
 
     def _arrive(self, index: int, view: View | None) -> None:
         """Resolve an edge for good, and reach its target if that was the last it waited for."""
+        if self.status.is_final:
+            return
         edge = self.graph.edges[index]
         self.commands.append(RecordEdge(index, edge.source, edge.target, taken=view is not None))
         self.resolved[index] = view
         waited_for = self.topology.joins[edge.target]
         if all(i in self.resolved for i in waited_for):
-            self._reach(edge.target, waited_for, self.resolved)
+            came = [view for i in waited_for if (view := self.resolved[i]) is not None]
             self.resolved.update(dict.fromkeys(waited_for))
+            self._reach(edge.target, came)
 
-    def _reach(self, name: str, edges: tuple[int, ...], views: Mapping[int, View | None]) -> None:
-        came = [view for i in edges if (view := views.get(i)) is not None]
+    def _reach(self, name: str, came: list[View]) -> None:
+        """Let a node run over what came, once nothing more can come; skip it if nothing did."""
         if not came:
             self._reached.append((name, None))
             return
         merged, conflicts = merge(self.parents, came)
         if conflicts:
-            sources = " and ".join(repr(self.graph.edges[i].source) for i in edges if views.get(i) is not None)
-            message = f"The branches that meet at {name!r}, from {sources}, both set the key {conflicts[0].key!r}."
-            self.finish(RunStatus.FAILED, Failure("state_conflict", message, node=name), last=merged)
+            self._conflict(conflicts[0], f"before they meet at {name!r}", name)
         else:
             self._reached.append((name, merged))
 
+    def _conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> None:
+        first, second = self.authors[conflict.first], self.authors[conflict.second]
+        who = f"{first!r} and {second!r} both changed" if first != second else f"{first!r} twice changed"
+        message = f"{who} the key {conflict.key!r} {where}, and neither saw what the other did."
+        self.finish(RunStatus.FAILED, Failure("state_conflict", message, node=node))
+
     # Loops of ordinary edges
 
-    def _enter_loop(self, name: str) -> None:
-        if any(loop.header == name for loop in self.topology.loops):
-            self.open_loops.add(name)
-
     def _turn_loop(self) -> bool:
-        """Start the next iteration of a loop whose present one is over, or end the loop; innermost first."""
-        for loop in self.topology.loops:
-            if loop.header in self.open_loops and self._is_over(loop):
+        """Start the next iteration of a loop whose present one is over, or end the loop; inner ones first."""
+        for header, loop in self.topology.loops.items():
+            if header in self.open_loops and self._is_over(loop):
                 self._turn(loop)
                 return True
         return False
 
     def _is_over(self, loop: Loop) -> bool:
-        inner = (each.header for each in self.topology.loops if each.header in loop.nodes)
-        return loop.nodes <= self.passed and all(h == loop.header or h not in self.open_loops for h in inner)
+        return loop.nodes <= self.passed and self.open_loops.isdisjoint(loop.inner)
 
     def _turn(self, loop: Loop) -> None:
         back = {i: self.held.pop(i) for i in loop.back_edges if i in self.held}
         for i in loop.back_edges:
             edge = self.graph.edges[i]
             self.commands.append(RecordEdge(i, edge.source, edge.target, taken=i in back))
-        if not back:
-            self.open_loops.discard(loop.header)
-            for i in loop.exits:
-                self._resolve_exit(i)
+        if back:
+            self.passed -= loop.nodes
+            for i in loop.inside:
+                self.resolved.pop(i, None)
+            self._reach(loop.header, list(back.values()))
             return
-        self.passed -= loop.nodes
-        for i in loop.inside:
-            self.resolved.pop(i, None)
-            self.held.pop(i, None)
-        self._reach(loop.header, loop.back_edges, back)
-
-    def _resolve_exit(self, index: int) -> None:
-        view = self.held.pop(index, None)
-        if index in self.topology.back_edges:
-            # It leaves this loop by starting the next iteration of one around it.
-            if view is not None:
-                self.held[index] = view
-            return
-        self._arrive(index, view)
+        self.open_loops.discard(loop.header)
+        for i in loop.exits:
+            # A back edge that leaves this loop starts the next iteration of one around it, and stays held until then.
+            if i not in self.topology.back_edges:
+                self._arrive(i, self.held.pop(i, None))
 
     # How a run ends
 
     def _complete(self) -> None:
-        ends = [node.name for node in self.graph.nodes if node.type is NodeType.END]
-        order = [node.name for node in self.graph.nodes if node.name in self.ended and (not ends or node.name in ends)]
+        order = [name for name in self.topology.ends if name in self.ended]
         if not order:
-            message = "No path reached an end: after the last node that ran, no edge's condition held."
+            stopped = [repr(node.name) for node in self.graph.nodes if node.name in self.stopped]
+            message = f"No path reached an end: no edge was taken from {' and '.join(stopped)}."
             self.finish(RunStatus.FAILED, Failure("end_not_reached", message))
             return
         view, conflicts = merge(self.parents, [self.ended[name] for name in order])
         if conflicts:
-            message = f"The branches that ended at {' and '.join(map(repr, order))} both set {conflicts[0].key!r}."
-            self.finish(RunStatus.FAILED, Failure("state_conflict", message))
+            self._conflict(conflicts[0], f"before the ends {' and '.join(map(repr, order))}")
         else:
-            self.finish(RunStatus.COMPLETED, view=view)
-
-    def _live(self) -> list[View]:
-        views = [active.view for active in self.active.values()]
-        views += [view for view in self.resolved.values() if view is not None]
-        return [*views, *self.held.values(), *self.ended.values(), *(view for _, view in self._reached if view)]
-
-    def _so_far(self, last: View | None) -> View:
-        live = [*self._live(), *([last] if last else [])]
-        return merge(self.parents, live or [View.initial({})])[0]
+            self.finish(RunStatus.COMPLETED, state=view.state)
 
     def _forget(self) -> None:
-        """Drop what no join can ask about any more: commits before the live branches parted, views that were taken."""
-        live = {view.heads for view in self._live()}
-        if len(live) == 1:
-            self.parents = dict.fromkeys(live.pop(), ())
+        """Drop what no merge can ask about any more: above all, commits before the live branches parted."""
+        live = [active.view for active in self.active.values()]
+        live += (view for view in self.resolved.values() if view is not None)
+        live += (*self.held.values(), *self.ended.values())
+        heads = {view.heads for view in live}
+        if len(heads) == 1:
+            self.parents = dict.fromkeys(heads.pop(), ())
+        elif self.commits > self.run.commits and self.commits % _COMPACT_EVERY == 0 and live:
+            self.parents = dict(compact(self.parents, live))
+        else:
+            return
+        self.authors = {number: self.authors[number] for number in self.parents if number}

@@ -6,7 +6,7 @@ new top-level mapping that shares the values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: Commit number to its parents', as far back as live branches differ.
@@ -48,13 +48,22 @@ class StateDiff:
     def apply(self, state: State) -> dict[str, Json]:
         """Return the state after this diff."""
         after = dict(state)
+        self.apply_to(after)
+        return after
+
+    def apply_to(self, state: dict[str, Json]) -> None:
+        """Change a state in place."""
         for op in self.ops:
             match op:
                 case SetKey(key, value):
-                    after[key] = value
+                    state[key] = value
                 case DeleteKey(key):
-                    after.pop(key, None)
-        return after
+                    state.pop(key, None)
+
+    def without_idle_deletes(self, state: State) -> StateDiff:
+        """Return the diff without deletions of keys that the state does not have: they change nothing."""
+        kept = tuple(op for op in self.ops if isinstance(op, SetKey) or op.key in state)
+        return self if len(kept) == len(self.ops) else StateDiff(kept)
 
     def to_json(self) -> list[dict[str, Json]]:
         """Return ``[{"op": "set", "key": …, "value": …}, {"op": "delete", "key": …}]``."""
@@ -129,7 +138,7 @@ class MergeConflict:
     second: int
 
 
-def past(parents: Parents, heads: tuple[int, ...]) -> set[int]:
+def past(parents: Parents, heads: Iterable[int]) -> set[int]:
     """Return the commits that the heads descend from, themselves included, as far as ``parents`` reaches."""
     seen: set[int] = set()
     todo = [head for head in heads if head in parents]
@@ -151,18 +160,21 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
     Returns:
         The merged view, and the conflicts: where there are any, the view keeps the earlier branch's value.
     """
-    merged, conflicts = views[0], list[MergeConflict]()
-    for other in views[1:]:
-        if other.heads == merged.heads:
-            continue
-        ours, theirs = past(parents, merged.heads), past(parents, other.heads)
+    first, *others = views
+    others = [view for view in others if view.heads != first.heads]
+    if not others:
+        return first, []
+    conflicts: list[MergeConflict] = []
+    heads, state, writers = set(first.heads), dict(first.state), dict(first.writers)
+    ours = past(parents, heads)
+    for other in others:
+        theirs = past(parents, other.heads)
         if theirs <= ours:
             continue
-        state, writers = dict(merged.state), dict(merged.writers)
         for key, writer in other.writers.items():
             if writer not in theirs or writer in ours:
                 continue
-            mine = merged.writers.get(key)
+            mine = writers.get(key)
             if mine is not None and mine in ours and mine not in theirs:
                 conflicts.append(MergeConflict(key, mine, writer))
                 continue
@@ -171,6 +183,31 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
                 state[key] = other.state[key]
             else:
                 state.pop(key, None)
-        heads = [h for h in merged.heads if h not in theirs] + [h for h in other.heads if h not in ours]
-        merged = View(tuple(sorted(heads)), state, writers)
-    return merged, conflicts
+        heads -= theirs
+        heads.update(head for head in other.heads if head not in ours)
+        ours |= theirs
+    return View(tuple(sorted(heads)), state, writers), conflicts
+
+
+def compact(parents: Parents, views: Iterable[View]) -> Parents:
+    """Drop the commits that no merge of these views, or of views made from them, can ask about.
+
+    Who descends from whom stays true among those that are left: the views' heads, and the writers of their keys that
+    some view does not have in its past.
+    """
+    views = list(views)
+    pasts = [past(parents, heads) for heads in {view.heads for view in views}]
+    common = set[int].intersection(*pasts)
+    wanted = {head for view in views for head in view.heads}
+    wanted.update(writer for view in views for writer in view.writers.values() if writer not in common)
+    kept: dict[int, tuple[int, ...]] = {}
+    nearest: dict[int, tuple[int, ...]] = {}
+    # A commit's number is higher than its parents'.
+    for number in sorted(parents):
+        above = {each for parent in parents[number] for each in nearest.get(parent, ())}
+        if number in wanted:
+            kept[number] = tuple(sorted(above))
+            nearest[number] = (number,)
+        elif number not in common:
+            nearest[number] = tuple(sorted(above))
+    return kept

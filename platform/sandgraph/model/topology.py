@@ -2,16 +2,22 @@
 
 An edge u→v is a back edge when v dominates u; the loop of a header v is v and everything that reaches one of its back
 edges without passing v (natural loops: Aho, Lam, Sethi, Ullman, *Compilers*, 2nd ed., 9.6). Dominators are computed as
-in Cooper, Harvey, Kennedy, *A Simple, Fast Dominance Algorithm*, 2001.
+in Cooper, Harvey, Kennedy, *A Simple, Fast Dominance Algorithm*, 2001; loops from the innermost outwards, as in Tarjan,
+*Testing Flow Graph Reducibility*, 1974.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandgraph.errors import Problem
-from sandgraph.model.graph import Graph, Node
+from sandgraph.model.graph import Graph, Node, NodeType
+
+#: Loops inside each other; what a run must keep of its loops grows with it.
+MAX_NESTING = 32
+
+_NAMES_SHOWN = 10
 
 Adjacency = Mapping[str, tuple[int, ...]]
 
@@ -26,6 +32,7 @@ class Loop:
         back_edges: Indices of the edges that start its next iteration, in the graph's order.
         inside: Indices of the edges with both ends in it, the back edges among them.
         exits: Indices of the edges that leave it and no loop around it: they resolve when it ends.
+        inner: Headers of the loops directly inside it.
     """
 
     header: str
@@ -33,6 +40,7 @@ class Loop:
     back_edges: tuple[int, ...]
     inside: frozenset[int]
     exits: tuple[int, ...]
+    inner: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +51,19 @@ class Topology:
         nodes: The graph's nodes by name.
         outgoing: Node name to the indices of its outgoing edges, in the graph's order.
         joins: Node name to the indices of its incoming edges but for back edges, in the graph's order.
-        loops: Innermost first.
+        loops: By header; inner ones before those around them.
         exits: Indices of the edges that leave a loop.
         back_edges: Indices of the edges that close a cycle.
+        ends: Names of the nodes of type end; in a graph without any, of those that no edge leaves.
     """
 
     nodes: Mapping[str, Node]
     outgoing: Adjacency
     joins: Adjacency
-    loops: tuple[Loop, ...]
+    loops: Mapping[str, Loop]
     exits: frozenset[int]
     back_edges: frozenset[int]
+    ends: tuple[str, ...]
 
 
 def analyse(graph: Graph) -> Topology | list[Problem]:
@@ -68,19 +78,25 @@ def analyse(graph: Graph) -> Topology | list[Problem]:
     ]
     if unreachable:
         return unreachable
-    dominator = _dominators(graph, order, number)
+    first, last = _dominated(_dominators(graph, order, number))
     back_edges = frozenset(
-        i for i, edge in enumerate(graph.edges) if _dominates(edge.target, edge.source, dominator, number)
+        i
+        for i, edge in enumerate(graph.edges)
+        if first[number[edge.target]] <= first[number[edge.source]] <= last[number[edge.target]]
     )
     joins = _by_end(graph, "target", back_edges)
     if tangled := _tangled(graph, order, outgoing, joins, back_edges):
         return [tangled]
-    loops = _loops(graph, back_edges)
-    if endless := list(_endless(graph, loops)):
+    loops = _loops(graph, order, joins, back_edges)
+    if isinstance(loops, Problem):
+        return [loops]
+    if endless := list(_endless(graph, loops, outgoing)):
         return endless
     nodes = {node.name: node for node in graph.nodes}
-    exits = frozenset(i for loop in loops for i in loop.exits)
-    return Topology(nodes, outgoing, joins, loops, exits, back_edges)
+    exits = frozenset(i for loop in loops.values() for i in loop.exits)
+    ends = tuple(node.name for node in graph.nodes if node.type is NodeType.END)
+    without_edges = tuple(node.name for node in graph.nodes if not outgoing[node.name])
+    return Topology(nodes, outgoing, joins, loops, exits, back_edges, ends or without_edges)
 
 
 def _by_end(graph: Graph, end: str, without: frozenset[int]) -> dict[str, tuple[int, ...]]:
@@ -138,11 +154,18 @@ def _dominators(graph: Graph, order: list[str], number: Mapping[str, int]) -> li
     return dominator
 
 
-def _dominates(upper: str, lower: str, dominator: list[int], number: Mapping[str, int]) -> bool:
-    wanted, node = number[upper], number[lower]
-    while node > wanted:
-        node = dominator[node]
-    return node == wanted
+def _dominated(dominator: list[int]) -> tuple[list[int], list[int]]:
+    """Number the nodes anew, each followed by those it dominates: from its own number to that of the last of them."""
+    size = [1] * len(dominator)
+    for node in range(len(dominator) - 1, 0, -1):
+        size[dominator[node]] += size[node]
+    first, free = [0] * len(dominator), [1] * len(dominator)
+    for node in range(1, len(dominator)):
+        upper = dominator[node]
+        first[node] = free[upper]
+        free[upper] += size[node]
+        free[node] = first[node] + 1
+    return first, [start + count - 1 for start, count in zip(first, size, strict=True)]
 
 
 def _tangled(
@@ -171,49 +194,90 @@ def _tangled(
     return Problem(
         "edges",
         "irreducible_cycle",
-        f"The cycle through {', '.join(map(repr, cycle))} can be entered at more than one node; "
+        f"The cycle through {_listed(cycle)} can be entered at more than one node; "
         "let every path into it go through the same node first.",
     )
 
 
-def _loops(graph: Graph, back_edges: frozenset[int]) -> tuple[Loop, ...]:
-    sources: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
-    for edge in graph.edges:
-        sources[edge.target].append(edge.source)
-    bodies: dict[str, set[str]] = {}
+def _loops(graph: Graph, order: list[str], joins: Adjacency, back_edges: frozenset[int]) -> dict[str, Loop] | Problem:
+    """Return the loops by header, inner ones before those around them; or that they are too deep in each other."""
+    closing: dict[str, list[int]] = {}
     for i in sorted(back_edges):
-        body = bodies.setdefault(graph.edges[i].target, {graph.edges[i].target})
-        todo = [graph.edges[i].source]
-        while todo:
-            name = todo.pop()
-            if name not in body:
-                body.add(name)
-                todo += sources[name]
-    # A loop inside another has fewer nodes, as two natural loops are nested or share no more than nothing.
-    inner_first = sorted(bodies.items(), key=lambda item: len(item[1]))
-    outermost_left: dict[int, str] = {}
-    for header, body in inner_first:
-        for i, edge in enumerate(graph.edges):
-            if edge.source in body and edge.target not in body:
-                outermost_left[i] = header
-    return tuple(
-        Loop(
+        closing.setdefault(graph.edges[i].target, []).append(i)
+    directly, around = _nesting(graph, order, joins, closing)
+    depth: dict[str, int] = {}
+    nodes: dict[str, frozenset[str]] = {}
+    for header, members in directly.items():
+        inner = [name for name in members if name in directly]
+        depth[header] = 1 + max((depth[name] for name in inner), default=0)
+        if depth[header] > MAX_NESTING:
+            message = f"Cycles are nested more than {MAX_NESTING} deep; the outermost of them starts at {header!r}."
+            return Problem(f"edges[{closing[header][0]}]", "loops_too_deep", message)
+        nodes[header] = frozenset({header}).union(members, *(nodes[name] for name in inner))
+    exits: dict[str, list[int]] = {header: [] for header in directly}
+    inside: dict[str, list[int]] = {header: [] for header in directly}
+    for i, edge in enumerate(graph.edges):
+        left, loop = None, edge.source if edge.source in directly else around.get(edge.source)
+        while loop is not None and edge.target not in nodes[loop]:
+            left, loop = loop, around.get(loop)
+        if left is not None:
+            exits[left].append(i)
+        while loop is not None:
+            inside[loop].append(i)
+            loop = around.get(loop)
+    return {
+        header: Loop(
             header,
-            frozenset(body),
-            tuple(i for i in sorted(back_edges) if graph.edges[i].target == header),
-            frozenset(i for i, edge in enumerate(graph.edges) if edge.source in body and edge.target in body),
-            tuple(i for i, left in sorted(outermost_left.items()) if left == header),
+            nodes[header],
+            tuple(closing[header]),
+            frozenset(inside[header]),
+            tuple(exits[header]),
+            tuple(name for name in members if name in directly),
         )
-        for header, body in inner_first
-    )
+        for header, members in directly.items()
+    }
 
 
-def _endless(graph: Graph, loops: tuple[Loop, ...]) -> Iterator[Problem]:
-    for loop in loops:
-        if not any(edge.source in loop.nodes and edge.target not in loop.nodes for edge in graph.edges):
-            names = ", ".join(repr(node.name) for node in graph.nodes if node.name in loop.nodes)
+def _nesting(
+    graph: Graph, order: list[str], joins: Adjacency, closing: Mapping[str, list[int]]
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return what is directly inside each loop, nodes and inner loops' headers, innermost first; and its reverse."""
+    directly: dict[str, list[str]] = {}
+    around: dict[str, str] = {}
+    # A loop that was found stands for all its nodes, by its header.
+    outermost: dict[str, str] = {}
+    for header in (name for name in reversed(order) if name in closing):
+        directly[header] = []
+        todo = [graph.edges[i].source for i in closing[header]]
+        while todo:
+            name = _follow(outermost, todo.pop())
+            if name != header:
+                around[name] = outermost[name] = header
+                directly[header].append(name)
+                todo += (graph.edges[i].source for i in joins[name])
+    return directly, around
+
+
+def _follow(links: dict[str, str], name: str) -> str:
+    """Return the end of a chain of links, shortening it for the next time."""
+    while name in links:
+        further = links[name]
+        links[name] = links.get(further, further)
+        name = further
+    return name
+
+
+def _endless(graph: Graph, loops: Mapping[str, Loop], outgoing: Adjacency) -> Iterator[Problem]:
+    for loop in loops.values():
+        if all(graph.edges[i].target in loop.nodes for name in loop.nodes for i in outgoing[name]):
+            names = _listed([node.name for node in graph.nodes if node.name in loop.nodes])
             yield Problem(
                 f"edges[{loop.back_edges[0]}]",
                 "unbounded_loop",
                 f"No edge leads out of the cycle through {names}: it could never end.",
             )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
+    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
