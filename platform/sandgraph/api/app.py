@@ -24,7 +24,13 @@ def create_app(
         services: What it works with.
         lifespan: Runs around the server's life; whoever made the services starts and ends them there.
     """
-    app = Api(title="Sandgraph", version=version("sandgraph"), lifespan=lifespan, redirect_slashes=False)
+    app = Api(
+        title="Sandgraph",
+        version=version("sandgraph"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.services = services
     problem.install(app)
     app.add_middleware(Guard)

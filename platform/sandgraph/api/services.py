@@ -112,8 +112,8 @@ class Reader(Protocol):
     async def list_graphs(self, *, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
         """Return graph versions, of one name or of all."""
 
-    async def run(self, run_id: str) -> RunRecord:
-        """Return a run, or raise NotFound."""
+    async def run_summary(self, run_id: str) -> RunSummary:
+        """Return a run without its states, or raise NotFound."""
 
     async def list_runs(
         self, *, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int

@@ -15,7 +15,6 @@ from sandgraph.store.records import (
     GraphVersion,
     JournalRecord,
     NodeRunRecord,
-    RunRecord,
     RunSummary,
 )
 
@@ -138,7 +137,7 @@ def record_view(record: JournalRecord) -> Document:
     }
 
 
-def end_view(run: RunRecord) -> Document:
+def end_view(run: RunSummary) -> Document:
     """Return the last record of a run that ended, made from the run itself."""
     failure = run.failure
     return record_view(

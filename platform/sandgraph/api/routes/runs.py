@@ -108,7 +108,7 @@ async def list_runs(query: Annotated[RunQuery, Query()], uses: Uses) -> Response
 )
 async def run_status(run_id: RunId, uses: Uses) -> Response:
     """Read where a run stands: its nodes by iteration, every attempt with what it used, and what went wrong."""
-    run = await uses.reader.run(known_id("run", run_id))
+    run = await uses.reader.run_summary(known_id("run", run_id))
     return reply(run_view(run, await uses.reader.node_runs(run.run_id)))
 
 
@@ -123,7 +123,7 @@ async def run_state(
     at: Annotated[int | None, Query(ge=0, le=LARGEST, description="The checkpoint; 0 is the initial state.")] = None,
 ) -> Response:
     """Read the state by now, where branches in flight are merged, or that of a checkpoint."""
-    run = await uses.reader.run(known_id("run", run_id))
+    run = await uses.reader.run_summary(known_id("run", run_id))
     return reply(state_view(run, await uses.runs.state(run.run_id, at)))
 
 

@@ -100,7 +100,7 @@ async def _converse(websocket: WebSocket, line: _Line, uses: Services, run_id: s
 
 
 async def _send(line: _Line, uses: Services, run_id: str, after: int) -> None:
-    run = await uses.reader.run(run_id)
+    run = await uses.reader.run_summary(run_id)
     # A number that the run has not reached would hide its end.
     after = min(after, run.last_seq)
     if not (run.status.is_final and after == run.last_seq):
@@ -114,7 +114,10 @@ async def _send(line: _Line, uses: Services, run_id: str, after: int) -> None:
         finally:
             if isinstance(records, AsyncGenerator):
                 await records.aclose()
-    await line.say(to_json(end_view(await uses.reader.run(run_id))))
+    # The client has seen the end, or the journal has lost it: it is told all the same.
+    run = await uses.reader.run_summary(run_id)
+    ends = [each for each in await uses.reader.journal(run_id, after=run.last_seq - 1, limit=1) if is_end(each)]
+    await line.say(to_json(record_view(ends[0]) if ends else end_view(run)))
 
 
 async def _listen(websocket: WebSocket, line: _Line) -> None:
