@@ -1,0 +1,1 @@
+"""Node functions, one a module, each registered under its module's name."""

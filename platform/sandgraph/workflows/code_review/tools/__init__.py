@@ -1,0 +1,1 @@
+"""Tools, one a module, each registered under its module's name."""
