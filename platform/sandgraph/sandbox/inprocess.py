@@ -1,0 +1,205 @@
+"""A stand-in for sandboxes that runs code on threads of this process: for tests, and for code that is trusted.
+
+What it cannot do: keep anything from the code (files, network, this process's memory and environment), limit memory,
+CPUs, processes or ``/tmp``, survive ``os._exit``, or end code that goes on. At the deadline, at a cancellation and at
+the output limit the attempt ends with its true status, and the thread is left alone until it ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any, Generic, TypeVar
+
+from sandgraph.errors import EngineUnavailable
+from sandgraph.model.limits import Limits
+from sandgraph.model.run import AttemptStatus, LogLine, Usage
+from sandgraph.sandbox import verdict
+from sandgraph.sandbox.payload import read_answers
+from sandgraph.sandbox.printing import Printer, printing_to
+from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox, Succeeded
+from sandgraph_runner.account import Account
+from sandgraph_runner.checks import run_check
+from sandgraph_runner.child import run_job
+from sandgraph_runner.protocol import Check, Job, ProtocolError, Reason, Report, Source
+
+T = TypeVar("T")
+
+#: Live functions by the source that they stand in for.
+Callables = Mapping[Source, Callable[..., Any]]
+
+_numbers = itertools.count(1)
+
+
+class InProcessSandboxes:
+    """Implements `sandgraph.sandbox.spec.Sandboxes` without any isolation.
+
+    Args:
+        callables: Live functions that are called instead of loading these sources; looked at anew by each job.
+    """
+
+    def __init__(self, callables: Callables | None = None) -> None:
+        self._callables: Callables = {} if callables is None else callables
+        self._leased = 0
+        self._is_open = False
+
+    async def start(self) -> None:
+        """Open for leases."""
+        self._is_open = True
+
+    async def close(self) -> None:
+        """Refuse further leases; there is nothing to remove."""
+        self._is_open = False
+
+    @asynccontextmanager
+    async def lease(self, limits: Limits, owner: Owner) -> AsyncIterator[Sandbox]:
+        """Hand out a sandbox that is none; of the limits only the output's is kept.
+
+        Raises:
+            EngineUnavailable: It was not started, or closed.
+        """
+        if not self._is_open:
+            raise EngineUnavailable("The in-process sandboxes are not open.")
+        self._leased += 1
+        try:
+            yield _Stand(f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits)
+        finally:
+            self._leased -= 1
+
+    def facts(self) -> Mapping[str, object]:
+        """Tell how many are leased; an unlimited number waits."""
+        return {"engine": "none: in this process", "image": "inprocess", "waiting": 0, "leased": self._leased}
+
+
+class _Stand:
+    def __init__(self, name: str, callables: Callables, limits: Limits) -> None:
+        self._name = name
+        self._callables = callables
+        self._limits = limits
+        self._is_used = False
+
+    @property
+    def sandbox_id(self) -> str:
+        return self._name
+
+    async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
+        live = self._live(_sources(job))
+        run = _Thread(lambda: run_job(job, state, callables=live), job, self._name)
+        ended = await self._finish(run, timeout_s, on_log)
+        if isinstance(ended, Broken):
+            return ended
+        usage = run.usage()
+        try:
+            if isinstance(ended, Account):
+                return verdict.reported(Report(reason=ended.reason), ended.to_json(), self._limits, usage)
+            answers = read_answers(ended, job)
+        except ProtocolError as wrong:
+            return verdict.invalid(wrong, usage)
+        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, usage)
+
+    async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
+        live = self._live(check.sources)
+        run = _Thread(lambda: run_check(check, callables=live), check, self._name)
+        ended = await self._finish(run, timeout_s, _drop)
+        if isinstance(ended, Broken):
+            return ended
+        return [CheckProblem(**asdict(problem)) for problem in ended]
+
+    def _live(self, sources: Sequence[Source]) -> dict[str, Callable[..., Any]]:
+        return {source.name: self._callables[source] for source in sources if source in self._callables}
+
+    async def _finish(self, run: _Thread[T], timeout_s: float, on_log: OnLog) -> T | Broken:
+        if self._is_used:
+            raise RuntimeError("A sandbox is good for a single job.")
+        self._is_used = True
+        ended = await run.listen(timeout_s, on_log)
+        if run.printer.is_over:
+            return verdict.reported(Report(reason=Reason.OUTPUT_LIMIT), b"", self._limits, run.usage())
+        if ended is None:
+            return verdict.timed_out(timeout_s, run.usage())
+        if isinstance(ended, BaseException):
+            return verdict.broken(AttemptStatus.NO_RESULT, f"Its thread ended with {ended!r}.", run.usage())
+        return ended
+
+
+class _Thread(Generic[T]):
+    """Runs a job on a thread of its own, which nobody waits for when the process ends."""
+
+    def __init__(self, work: Callable[[], T], bounds: Job | Check, name: str) -> None:
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
+        self._cpu_s: float | None = None
+        # Filled on the event loop, by calls that the thread asks for; no more than the job may print.
+        self._lines: list[LogLine] = []
+        self._ended: list[T | BaseException] = []
+        self._news = asyncio.Event()
+        self.printer = Printer(
+            lambda line: self._tell(lambda: self._lines.append(line)),
+            lambda: time.monotonic() - self._began,
+            on_limit=lambda: self._tell(lambda: None),
+            max_bytes=bounds.max_output_bytes,
+            max_line_bytes=bounds.max_line_bytes,
+        )
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    async def listen(self, timeout_s: float, on_log: OnLog) -> T | BaseException | None:
+        """Return what the work returned or, though it should not, raised; None at the deadline or the output limit."""
+        self._thread.start()
+        deadline = self._began + timeout_s
+        is_over = False
+        while True:
+            lines, self._lines = self._lines, []
+            if lines:
+                await on_log(lines)
+            elif self._ended:
+                return self._ended[0]
+            elif is_over or self.printer.is_over:
+                return None
+            else:
+                self._news.clear()
+                try:
+                    async with asyncio.timeout(deadline - time.monotonic()):
+                        await self._news.wait()
+                except TimeoutError:
+                    is_over = True
+
+    def usage(self) -> Usage:
+        """Tell what is known."""
+        return Usage(wall_s=time.monotonic() - self._began, cpu_s=self._cpu_s, output_bytes=self.printer.written)
+
+    def _run(self) -> None:
+        ended: T | BaseException
+        with printing_to(self.printer):
+            try:
+                ended = self._work()
+            except BaseException as error:  # noqa: BLE001 - it is handed over, not lost
+                ended = error
+            self.printer.finish()
+        self._cpu_s = time.thread_time()
+        self._tell(lambda: self._ended.append(ended))
+
+    def _tell(self, note: Callable[[], None]) -> None:
+        # Once the loop is closed, nobody listens any more to a thread that was left alone.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._take, note)
+
+    def _take(self, note: Callable[[], None]) -> None:
+        note()
+        self._news.set()
+
+
+def _sources(job: Job) -> list[Source]:
+    conditions = [each for each in (job.before, job.again, *job.after) if each is not None]
+    return [
+        source for source in (job.function, *job.tools, *(each.function for each in conditions)) if source is not None
+    ]
+
+
+async def _drop(_lines: Sequence[LogLine]) -> None:
+    """Forget lines that nobody asked for."""
