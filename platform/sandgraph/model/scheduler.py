@@ -358,8 +358,8 @@ class _Draft:
 
     def _conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> None:
         first, second = self.authors[conflict.first], self.authors[conflict.second]
-        who = f"{first!r} and {second!r} both changed" if first != second else f"{first!r} twice changed"
-        message = f"{who} the key {conflict.key!r} {where}, and neither saw what the other did."
+        who = f"{first!r} and {second!r}" if first != second else f"Two iterations of {first!r}"
+        message = f"{who} changed the key {conflict.key!r} {where}, and neither saw what the other did."
         self.finish(RunStatus.FAILED, Failure("state_conflict", message, node=node))
 
     # Loops of ordinary edges

@@ -1,0 +1,68 @@
+"""Graphs in a notation short enough for tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sandgraph.model.graph import DEFAULT_MAX_STEPS, Condition, Edge, Graph, Node, NodeType, OnMax, problems
+from sandgraph.model.limits import Limits
+from sandgraph.model.retry import Retry
+from sandgraph.model.topology import Topology, analyse
+
+_EDGE = re.compile(r"(\w+)>(\w+)(\?|!)?")
+
+
+def plain(name: str) -> Node:
+    """A node that runs no function."""
+    return Node(name)
+
+
+def loop(name: str, most: int, condition: str | None = "go", on_max: OnMax = OnMax.EXIT) -> Node:
+    """A loop node."""
+    asked = Condition(condition) if condition else None
+    return Node(name, NodeType.LOOP, function=name, condition=asked, max_iterations=most, on_max=on_max)
+
+
+def tried(name: str, attempts: int, **how: float) -> Node:
+    """A node whose failed attempts are tried again."""
+    return Node(name, function=name, retry=Retry(max_attempts=attempts, jitter=False, **how))  # type: ignore[arg-type]
+
+
+def graph_of(edges: str, *nodes: Node, start_node: str | None = None, max_steps: int = DEFAULT_MAX_STEPS) -> Graph:
+    """Make a graph of ``a>b`` (always), ``a>b?`` (a condition) and ``a>b!`` (the default).
+
+    A node is there as soon as an edge or a single word names it: ``start…`` is a start, ``end…`` an end, and any other
+    runs the function of its name, unless ``nodes`` says otherwise.
+    """
+    given = {node.name: node for node in nodes}
+    found: dict[str, Node] = {}
+    drawn = []
+    for word in edges.split():
+        match = _EDGE.fullmatch(word)
+        for name in (match[1], match[2]) if match else (word,):
+            found.setdefault(name, given.get(name) or _node(name))
+        if match:
+            condition = Condition(f"{match[1]}_{match[2]}") if match[3] == "?" else None
+            drawn.append(Edge(match[1], match[2], condition, default=match[3] == "!"))
+    return Graph("test", tuple(found.values()), tuple(drawn), start_node, max_steps)
+
+
+def shape(graph: Graph) -> Topology:
+    """Return the topology of a graph that must be valid."""
+    assert problems(graph, Limits()) == []
+    topology = analyse(graph)
+    assert isinstance(topology, Topology), topology
+    return topology
+
+
+def loop_nodes(topology: Topology) -> Mapping[str, set[str]]:
+    return {header: set(found.nodes) for header, found in topology.loops.items()}
+
+
+def _node(name: str) -> Node:
+    if name.startswith("start"):
+        return Node(name, NodeType.START)
+    if name.startswith("end"):
+        return Node(name, NodeType.END)
+    return Node(name, function=name)
