@@ -77,7 +77,7 @@ async def install_workflows(store: Store, settings: Settings) -> None:
         for name, tool in workflow.tools.items():
             if not await store.has_code(CodeKind.TOOL, name, tool.code):
                 await store.save_code(CodeKind.TOOL, name, tool.code, tool.description)
-        await store.save_graph(parse_graph(workflow.graph, settings))
+        await store.save_graph(parse_graph(dict(workflow.graph), settings))
 
 
 def services_of(platform: Platform) -> Services:

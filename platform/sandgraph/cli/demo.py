@@ -129,7 +129,8 @@ def _show_nodes(console: Console, status: JsonObject) -> None:
 def _show_result(console: Console, final: JsonObject) -> None:
     console.print("\n[bold]What changed in the code[/]")
     console.print(Syntax(_harmless(str(final.get("diff") or "(nothing)")), "diff", background_color="default"))
-    history = " → ".join(f"{score:.1f}" for score in cast("list[float]", final.get("quality_history") or []))
+    rounds = cast("list[dict[str, float]]", final.get("quality_history") or [])
+    history = " → ".join(f"{each['score']:.1f}" for each in rounds)
     outcome = cast("JsonObject", final.get("outcome") or {})
     score = f"Quality score: {final.get('quality_score')} of 10   ({history})\n{outcome.get('message', '')}"
     console.print(Panel(_harmless(score), title="Result", title_align="left", expand=False))
