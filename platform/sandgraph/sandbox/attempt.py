@@ -110,7 +110,7 @@ class ContainerSandbox:
                 channel.expect(bounds.max_result_bytes + _SLACK_BYTES)
                 ending = await self._listen(request, bounds, on_log)
             if not deadline.has_passed:
-                return await self._conclude(ending)
+                return await self._conclude(ending, bounds)
         except ProtocolError as wrong:
             self._kill()
             # Unless it was the kill at the deadline that cut what was sent.
@@ -121,7 +121,7 @@ class ContainerSandbox:
             raise
         return verdict.timed_out(timeout_s, self._usage())
 
-    async def _conclude(self, ending: Frame | None) -> Broken | tuple[bytes, Usage]:
+    async def _conclude(self, ending: Frame | None, bounds: Job | Check) -> Broken | tuple[bytes, Usage]:
         if ending is None:
             return await self._post_mortem()
         report = read_report(ending)
@@ -130,7 +130,7 @@ class ContainerSandbox:
             return ending.body, usage
         if await self._was_oom(report):
             return verdict.out_of_memory(self._limits, usage)
-        return verdict.reported(report, ending.body, self._limits, usage)
+        return verdict.reported(report, ending.body, self._limits, bounds.max_output_bytes, usage)
 
     async def _listen(self, request: bytes, bounds: Job | Check, on_log: OnLog) -> Frame | None:
         channel = self._container.channel

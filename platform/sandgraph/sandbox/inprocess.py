@@ -90,13 +90,13 @@ class _Stand:
     async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
         live = self._live(_sources(job))
         run = _Thread(lambda: run_job(job, state, callables=live), job, self._name)
-        ended = await self._finish(run, timeout_s, on_log)
+        ended = await self._finish(run, job, timeout_s, on_log)
         if isinstance(ended, Broken):
             return ended
         usage = run.usage()
         try:
             if isinstance(ended, Account):
-                return verdict.reported(Report(reason=ended.reason), ended.to_json(), self._limits, usage)
+                return self._reported(ended.reason, ended.to_json(), job, usage)
             answers = read_answers(ended, job)
         except ProtocolError as wrong:
             return verdict.invalid(wrong, usage)
@@ -105,7 +105,7 @@ class _Stand:
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         live = self._live(check.sources)
         run = _Thread(lambda: run_check(check, callables=live), check, self._name)
-        ended = await self._finish(run, timeout_s, _drop)
+        ended = await self._finish(run, check, timeout_s, _drop)
         if isinstance(ended, Broken):
             return ended
         return [CheckProblem(**asdict(problem)) for problem in ended]
@@ -113,13 +113,16 @@ class _Stand:
     def _live(self, sources: Sequence[Source]) -> dict[str, Callable[..., Any]]:
         return {source.name: self._callables[source] for source in sources if source in self._callables}
 
-    async def _finish(self, run: _Thread[T], timeout_s: float, on_log: OnLog) -> T | Broken:
+    def _reported(self, reason: Reason, body: bytes, bounds: Job | Check, usage: Usage) -> Broken:
+        return verdict.reported(Report(reason=reason), body, self._limits, bounds.max_output_bytes, usage)
+
+    async def _finish(self, run: _Thread[T], bounds: Job | Check, timeout_s: float, on_log: OnLog) -> T | Broken:
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
         self._is_used = True
         ended = await run.listen(timeout_s, on_log)
         if run.printer.is_over:
-            return verdict.reported(Report(reason=Reason.OUTPUT_LIMIT), b"", self._limits, run.usage())
+            return self._reported(Reason.OUTPUT_LIMIT, b"", bounds, run.usage())
         if ended is None:
             return verdict.timed_out(timeout_s, run.usage())
         if isinstance(ended, BaseException):
@@ -138,11 +141,12 @@ class _Thread(Generic[T]):
         # Filled on the event loop, by calls that the thread asks for; no more than the job may print.
         self._lines: list[LogLine] = []
         self._ended: list[T | BaseException] = []
+        self._is_over = False
         self._news = asyncio.Event()
         self.printer = Printer(
             lambda line: self._tell(lambda: self._lines.append(line)),
             lambda: time.monotonic() - self._began,
-            on_limit=lambda: self._tell(lambda: None),
+            on_limit=lambda: self._tell(self._give_up),
             max_bytes=bounds.max_output_bytes,
             max_line_bytes=bounds.max_line_bytes,
         )
@@ -152,14 +156,13 @@ class _Thread(Generic[T]):
         """Return what the work returned or, though it should not, raised; None at the deadline or the output limit."""
         self._thread.start()
         deadline = self._began + timeout_s
-        is_over = False
         while True:
             lines, self._lines = self._lines, []
             if lines:
                 await on_log(lines)
             elif self._ended:
                 return self._ended[0]
-            elif is_over or self.printer.is_over:
+            elif self._is_over:
                 return None
             else:
                 self._news.clear()
@@ -167,7 +170,7 @@ class _Thread(Generic[T]):
                     async with asyncio.timeout(deadline - time.monotonic()):
                         await self._news.wait()
                 except TimeoutError:
-                    is_over = True
+                    self._give_up()
 
     def usage(self) -> Usage:
         """Tell what is known."""
@@ -188,6 +191,9 @@ class _Thread(Generic[T]):
         # Once the loop is closed, nobody listens any more to a thread that was left alone.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._take, note)
+
+    def _give_up(self) -> None:
+        self._is_over = True
 
     def _take(self, note: Callable[[], None]) -> None:
         note()

@@ -40,7 +40,7 @@ def out_of_memory(limits: Limits, usage: Usage) -> Broken:
     )
 
 
-def reported(report: Report, body: bytes, limits: Limits, usage: Usage) -> Broken:
+def reported(report: Report, body: bytes, limits: Limits, max_output_bytes: int, usage: Usage) -> Broken:
     """Tell what the supervisor reported in a FAILURE.
 
     Raises:
@@ -62,7 +62,7 @@ def reported(report: Report, body: bytes, limits: Limits, usage: Usage) -> Broke
         case Reason.KILLED:
             return broken(AttemptStatus.KILLED, f"Signal {report.signal} ended it before it returned a result.", usage)
         case Reason.OUTPUT_LIMIT:
-            message = f"It printed more than the {limits.output_kb} KiB it may and was killed."
+            message = f"It printed more than the {max_output_bytes / 1024:g} KiB it may and was killed."
             return broken(AttemptStatus.OUTPUT_LIMIT, message, usage)
         case Reason.RESULT_INVALID:
             # Where it is one value that cannot be stored, the child's account names it.

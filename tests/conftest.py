@@ -1,0 +1,104 @@
+"""What all tests share: async tests run on asyncio, and tests that need the Docker engine say so in one way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served import Served, serve
+
+from sandgraph.errors import SandgraphError
+from sandgraph.sandbox.engine import Engine, Labelled
+from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL
+from sandgraph.settings import Settings, load_settings
+
+#: The fixtures that need the engine; a test that uses one of them gets the marker `docker`.
+_OF_ENGINE = frozenset({"engine_required", "engine_settings", "containers_of", "deployment", "served"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and _OF_ENGINE.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.docker)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """One event loop implementation; as wide as the widest async fixture."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def engine_trouble() -> str | None:
+    """Why tests cannot use the engine; None if they can."""
+
+    async def connect() -> str | None:
+        engine = Engine(load_settings())
+        try:
+            await engine.connect()
+        except SandgraphError as trouble:
+            return trouble.message
+        finally:
+            await engine.close()
+        return None
+
+    return asyncio.run(connect())
+
+
+@pytest.fixture(scope="session")
+def engine_required(engine_trouble: str | None) -> None:
+    """A Docker engine with the runner image. Without one the test is skipped, but in CI it fails."""
+    if engine_trouble is not None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(engine_trouble)
+
+
+@pytest.fixture(scope="module")
+def engine_settings(engine_required: None) -> Settings:  # noqa: ARG001 - needed, not used
+    """Settings for a pool that meets no other test's, and nobody's platform, on the same engine."""
+    return load_settings(deployment=f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def containers_of(engine_required: None) -> Callable[[str], list[Labelled]]:  # noqa: ARG001 - needed, not used
+    """Returns the containers, running or not, that the engine has of a deployment. Not for use in async tests."""
+
+    def containers(deployment: str) -> list[Labelled]:
+        return asyncio.run(_containers(deployment))
+
+    return containers
+
+
+async def _containers(deployment: str) -> list[Labelled]:
+    engine = Engine(load_settings())
+    await engine.connect()
+    try:
+        return await engine.labelled(DEPLOYMENT_LABEL, deployment)
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(scope="module")
+def nothing_left(engine_settings: Settings) -> Iterator[None]:
+    """Fails the module's last test if a container of `engine_settings` is left after every other fixture's end."""
+    yield
+    left = asyncio.run(_containers(engine_settings.deployment))
+    assert not left, f"containers are left: {left}"
+
+
+@pytest.fixture(scope="session")
+def served(engine_required: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001
+    """A platform in a process of its own, shared by the tests that only use it."""
+    with serve(tmp_path_factory.mktemp("served"), f"test-{uuid.uuid4().hex[:12]}") as platform:
+        yield platform
+    assert platform.process.returncode == 0
+    assert platform.containers() == []
+
+
+@pytest.fixture
+def deployment(engine_required: None) -> Callable[[], str]:  # noqa: ARG001 - needed, not used
+    """Makes names for deployments that meet no other's containers."""
+    return lambda: f"test-{uuid.uuid4().hex[:12]}"
