@@ -1,0 +1,199 @@
+"""What a graph means, told a second time: by recursion over cycles and sets of commits, without events, tokens or views.
+
+A commit is the node run that made it. What a node run sees is a set of commits; the state it sees has, for each key, the
+value of the one commit in that set which set the key and of which no other such commit knew nothing or less.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sandgraph.model.graph import Graph, Node, NodeType, OnMax
+from sandgraph.model.run import NodeRunKey
+from sandgraph.model.state import Json
+
+Seen = frozenset[NodeRunKey]
+
+
+@dataclass(frozen=True)
+class Act:
+    """What an attempt comes back with."""
+
+    changes: dict[str, Json] = field(default_factory=dict)
+    deletes: frozenset[str] = frozenset()
+    entered: bool = True
+    again: bool | None = None
+    after: tuple[bool, ...] = ()
+
+
+class Failed(Exception):
+    """The run fails."""
+
+
+@dataclass
+class Cycle:
+    """A natural loop, found by the definition."""
+
+    header: str
+    nodes: set[str]
+
+
+def reachable(graph: Graph, without: str | None = None) -> set[str]:
+    """The nodes that paths from the entry lead to, without passing one of them."""
+    found = {graph.entry} - {without}
+    while more := {e.target for e in graph.edges if e.source in found} - found - {without}:
+        found |= more
+    return found
+
+
+def dominators(graph: Graph) -> dict[str, set[str]]:
+    """Each node's dominators: without them it could not be reached."""
+    everything = reachable(graph)
+    cut_off = {name: everything - reachable(graph, name) for name in everything}
+    return {name: {upper for upper in everything if name in cut_off[upper]} for name in everything}
+
+
+def cycles(graph: Graph) -> dict[str, Cycle]:
+    """By header: it, and what reaches one of its back edges without passing it."""
+    above = dominators(graph)
+    found: dict[str, Cycle] = {}
+    for edge in graph.edges:
+        if edge.target in above[edge.source]:
+            nodes = found.setdefault(edge.target, Cycle(edge.target, {edge.target})).nodes
+            nodes.add(edge.source)
+            while more := {e.source for e in graph.edges if e.target in nodes - {edge.target}} - nodes:
+                nodes |= more
+    return found
+
+
+class Oracle:
+    """Interprets a graph. After `run`, the attributes say what came of it."""
+
+    def __init__(self, graph: Graph, acts: Callable[[NodeRunKey], Act], initial: dict[str, Json]) -> None:
+        self.graph = graph
+        self.nodes = {node.name: node for node in graph.nodes}
+        self.cycles = cycles(graph)
+        self.acts = acts
+        self.initial = initial
+        self.iterations: Counter[str] = Counter()
+        self.steps = 0
+        self.ran: set[NodeRunKey] = set()
+        self.skipped: set[NodeRunKey] = set()
+        self.ended: dict[str, Seen] = {}
+        self.saw: dict[NodeRunKey, Seen] = {}
+        self.commits: dict[NodeRunKey, tuple[Seen, dict[str, Json | None]]] = {}
+
+    def run(self) -> dict[str, Json]:
+        """Return the final state.
+
+        Raises:
+            Failed: With the failure's code.
+        """
+        self._once(set(self.nodes), self.graph.entry, frozenset(), self.cycles)
+        ends = {node.name for node in self.graph.nodes if node.type is NodeType.END}
+        ends = ends or set(self.nodes) - {edge.source for edge in self.graph.edges}
+        seen = [view for name, view in self.ended.items() if name in ends]
+        if not seen:
+            raise Failed("end_not_reached")
+        return self.state(self._join(seen))
+
+    def state(self, seen: Seen) -> dict[str, Json]:
+        """Return the state that a set of commits makes."""
+        state = dict(self.initial)
+        for name in {name for key in seen for name in self.commits[key][1]}:
+            writers = [key for key in seen if name in self.commits[key][1]]
+            last = [key for key in writers if not any(key in self.commits[other][0] for other in writers)]
+            if len(last) > 1:
+                raise Failed("state_conflict")
+            value = self.commits[last[0]][1][name]
+            state.pop(name, None)
+            if value is not None:
+                state[name] = value
+        return state
+
+    def _join(self, seen: Iterable[Seen]) -> Seen:
+        joined = frozenset[NodeRunKey]().union(*seen)
+        self.state(joined)
+        return joined
+
+    def _once(self, nodes: set[str], start: str, seen: Seen | None, inner: dict[str, Cycle]) -> dict[int, Seen]:
+        """Run what is in ``nodes`` once; return the edges that were taken, those inside too."""
+        direct = [c for c in inner.values() if not any(c.nodes < other.nodes for other in inner.values())]
+        units = {name: {name} for name in nodes - {name for cycle in direct for name in cycle.nodes}}
+        units |= {cycle.header: cycle.nodes for cycle in direct}
+        taken: dict[int, Seen] = {}
+        done: set[str] = set()
+        while units:
+            name = next(name for name in units if name == start or self._sources(name, units[name]) <= done)
+            members = units.pop(name)
+            came = [taken[i] for i in taken if self.graph.edges[i].target == name]
+            view = seen if name == start else self._join(came) if came else None
+            taken |= self._cycle(name, view) if name in inner else self._node(self.nodes[name], view)
+            done |= members
+        return taken
+
+    def _sources(self, name: str, members: set[str]) -> set[str]:
+        return {edge.source for edge in self.graph.edges if edge.target == name} - members
+
+    def _cycle(self, header: str, seen: Seen | None) -> dict[int, Seen]:
+        """Run a cycle to its end; return the edges that left it, each with what it saw when it was last taken."""
+        nodes = self.cycles[header].nodes
+        inner = {name: cycle for name, cycle in self.cycles.items() if cycle.nodes < nodes}
+        left: dict[int, Seen] = {}
+        while True:
+            taken = self._once(nodes, header, seen, inner)
+            left |= {i: view for i, view in taken.items() if self.graph.edges[i].target not in nodes}
+            back = [view for i, view in taken.items() if self.graph.edges[i].target == header]
+            if not back:
+                return left
+            seen = self._join(back)
+
+    def _node(self, node: Node, seen: Seen | None) -> dict[int, Seen]:
+        if seen is None:
+            self.skipped.add(self._key(node))
+            return {}
+        lap = 1
+        while True:
+            key = self._key(node)
+            act, seen = self._run(node, key, seen)
+            if node.type is not NodeType.LOOP or not act.entered or act.again is False:
+                break
+            if lap == node.max_iterations:
+                if node.on_max is OnMax.FAIL and node.condition:
+                    raise Failed("max_iterations_reached")
+                break
+            lap += 1
+        return dict.fromkeys(self._taken(node, act), seen)
+
+    def _key(self, node: Node) -> NodeRunKey:
+        self.iterations[node.name] += 1
+        return NodeRunKey(node.name, self.iterations[node.name])
+
+    def _run(self, node: Node, key: NodeRunKey, seen: Seen) -> tuple[Act, Seen]:
+        self.steps += node.type not in {NodeType.START, NodeType.END}
+        if self.steps > self.graph.max_steps:
+            raise Failed("max_steps_exceeded")
+        self.ran.add(key)
+        self.saw[key] = seen
+        act = self.acts(key)
+        if node.function and act.entered:
+            there = self.state(seen)
+            deleted = dict.fromkeys(act.deletes & set(there))
+            self.commits[key] = seen, {**act.changes, **deleted}
+            return act, seen | {key}
+        return act, seen
+
+    def _taken(self, node: Node, act: Act) -> list[int]:
+        outgoing = [i for i, edge in enumerate(self.graph.edges) if edge.source == node.name]
+        if not outgoing:
+            self.ended[node.name] = self._last(node)
+        asked = [i for i in outgoing if self.graph.edges[i].condition]
+        answers = dict(zip(asked, act.after, strict=True))
+        default = [i for i in outgoing if self.graph.edges[i].default]
+        return [i for i in outgoing if i not in default and answers.get(i, True)] or default
+
+    def _last(self, node: Node) -> Seen:
+        key = NodeRunKey(node.name, self.iterations[node.name])
+        return self.saw[key] | ({key} if key in self.commits else set())
