@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -202,7 +202,8 @@ class FakeRuns:
                     return
                 else:
                     async with self.news:
-                        await self.news.wait_for(lambda: len(self.journals[run_id]) > after)
+                        while len(self.journals[run_id]) <= after:
+                            await self.news.wait()
         finally:
             self.followers -= 1
 
@@ -245,7 +246,7 @@ class FakeReader:
     async def list_runs(
         self, *, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int
     ) -> Page[RunSummary]:
-        found = [
+        found: list[RunSummary] = [
             each
             for each in self.runs.records.values()
             if status in {None, each.status} and graph_id in {None, each.graph_id}
@@ -270,7 +271,7 @@ class FakeReader:
         return [each for each in self.runs.journals[run_id] if each.seq > after][:limit]
 
 
-def _page(items: list[T], cursor: str | None, limit: int) -> Page[T]:
+def _page(items: Sequence[T], cursor: str | None, limit: int) -> Page[T]:
     if cursor is not None and not cursor.isdecimal():
         raise InvalidInput.at("cursor", "invalid_cursor", "This is no cursor of this list; begin without one.")
     start = int(cursor or 0)

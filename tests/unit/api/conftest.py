@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
 from sandgraph.api.schemas import answers
-from sandgraph.settings import Settings
+from sandgraph.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
+    return load_settings(
         data_dir=tmp_path,
         max_body_kb=64,
         max_nodes=5,
@@ -41,10 +42,23 @@ def world(settings: Settings) -> World:
     return World.make(settings)
 
 
+@pytest.fixture(scope="session")
+def openapi() -> dict[str, Any]:
+    return create_app(World.make(load_settings()).services()).openapi()
+
+
 @pytest.fixture
-def client(world: World) -> Iterator[TestClient]:
-    app = create_app(world.services())
-    described = app.openapi()["paths"]
+def client(world: World, app_client: TestClient) -> TestClient:
+    app_client.app.state.services = world.services()  # type: ignore[attr-defined]
+    return app_client
+
+
+@pytest.fixture(scope="session")
+def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
+    """One application and its loop for all tests: each brings services of its own."""
+    app = create_app(World.make(load_settings()).services())
+    app.openapi_schema = openapi
+    described = openapi["paths"]
 
     def check(response: httpx2.Response) -> None:
         response.read()

@@ -183,7 +183,7 @@ CASES = {
     ),
     "an integer that is too small": Case(RUN, run({"a": -(2**63) - 1}), "initial_state.a", "integer_out_of_range"),
     "an integer beyond all digits": Case(
-        RUN, json.dumps(run({"a": 0}))[:-2] + "9" * 5_000 + "}}", "initial_state.a", "integer_out_of_range"
+        RUN, json.dumps(run({"a": 9}))[:-2] + "9" * 5_000 + "}}", "initial_state.a", "integer_out_of_range"
     ),
     "a number beyond all floats": Case(
         RUN, '{"graph_id": "gr_1", "initial_state": {"a": [1e999]}}', "initial_state.a[0]", "number_not_finite"
@@ -314,8 +314,8 @@ def test_unknown_ids_are_404(client: TestClient, path: str, key: str) -> None:
     assert answer.json()["code"] == wanted
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "tab\tbed", "\u00e9".encode("latin-1")])
-def test_idempotency_keys_are_printable_and_short(client: TestClient, key: str | bytes) -> None:
-    answer = client.post(RUN, json={"graph_id": "gr_1"}, headers={"Idempotency-Key": key})
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"tab\tbed", b"\xe9"])
+def test_idempotency_keys_are_printable_and_short(client: TestClient, key: bytes) -> None:
+    answer = client.post(RUN, json={"graph_id": "gr_1"}, headers=[(b"idempotency-key", key)])
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["path"] == "idempotency-key"

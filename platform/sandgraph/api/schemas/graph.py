@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, FailFast, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse
+from sandgraph.api.schemas.tree import containers
+from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse, refuse_crowds
 from sandgraph.errors import InvalidInput, Problem
 from sandgraph.model.graph import DEFAULT_MAX_STEPS, MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, OnMax
 from sandgraph.model.limits import Limits
@@ -78,7 +79,8 @@ class RetryDocument(Submitted):
     factor: float = Field(default=_RETRY.factor, ge=1, le=100, description="By which each further wait grows.")
     max_s: float = Field(default=_RETRY.max_s, ge=0, le=86_400, description="Longest wait in seconds.")
     jitter: bool = Field(default=_RETRY.jitter, description="Whether a wait is a random part of itself.")
-    on: list[Retryable] = Field(
+    # Fail-fast: the list may be as long as a body.
+    on: Annotated[list[Retryable], FailFast()] = Field(
         default=["error", "lost", "oom", "timeout"], max_length=8, description="Which failures are tried again."
     )
 
@@ -212,6 +214,8 @@ def _bound(document: object, settings: Settings) -> None:
         if isinstance(value, list) and len(value) > limit:
             message = f"There are {len(value)} {path}; a graph may have {limit}."
             raise InvalidInput.at(path, f"too_many_{path}", message)
+    for place, _, container in containers(document):
+        refuse_crowds(container, place)
 
 
 def _node(node: NodeDocument) -> Node:

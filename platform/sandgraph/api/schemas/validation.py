@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sandgraph.api.schemas.tree import join
+from sandgraph.api.schemas.tree import Container, Location, join, path
 from sandgraph.errors import InvalidInput, Problem
 from sandgraph.settings import Settings
 
@@ -22,6 +22,9 @@ T = TypeVar("T", bound=BaseModel)
 
 #: Tags of a union's members; they are no part of a field's path.
 EXPRESSION_TAG, FUNCTION_TAG = "<expression>", "<function>"
+
+#: More fields than any submitted object has.
+_MOST_FIELDS = 32
 
 _CODES = {
     "extra_forbidden": "unknown_field",
@@ -64,10 +67,19 @@ def parse(model: type[T], document: object) -> T:
     Raises:
         InvalidInput: Everything that is wrong with it.
     """
+    if isinstance(document, dict):
+        refuse_crowds(document)
     try:
         return model.model_validate(document)
     except ValidationError as invalid:
         raise InvalidInput(from_pydantic(invalid.errors(include_url=False, include_input=False))) from None
+
+
+def refuse_crowds(container: Container, at: Location = None) -> None:
+    """Refuse an object that has more fields than any of ours, before each of them is complained about."""
+    if isinstance(container, dict) and len(container) > _MOST_FIELDS:
+        message = f"There are {len(container)} fields; no object here has more than {_MOST_FIELDS}."
+        raise InvalidInput.at(path(at), "too_many_fields", message)
 
 
 def parser(model: type[T]) -> Callable[[object, Settings], T]:
@@ -83,9 +95,9 @@ def from_pydantic(errors: Sequence[Mapping[str, object]], *, skip: int = 0) -> l
 def _problem(error: Mapping[str, object], skip: int) -> Problem:
     kind, location, message = str(error["type"]), error["loc"], str(error["msg"])
     parts = list(location)[skip:] if isinstance(location, Sequence) else []
-    path = join(part for part in parts if part not in {EXPRESSION_TAG, FUNCTION_TAG})
+    where = join(part for part in parts if part not in {EXPRESSION_TAG, FUNCTION_TAG})
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
-    if kind == "enum" and path.startswith("nodes[") and path.endswith("].type"):
+    if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
     said = _MESSAGES.get(kind) or message.replace("Input should", "It must").replace("String should", "It must")
-    return Problem(path, code, said if said.endswith(".") else said + ".")
+    return Problem(where, code, said if said.endswith(".") else said + ".")

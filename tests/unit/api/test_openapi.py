@@ -1,0 +1,102 @@
+"""The API's description: whole, true, and with examples that work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from sandgraph.api.schemas import answers, code, graph, run
+from sandgraph.api.schemas.graph import Retryable, RetryDocument
+from sandgraph.model.retry import RETRYABLE, Retry
+
+OpenApi = dict[str, Any]
+
+MODELS = {
+    name: model
+    for module in (answers, code, graph, run)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and issubclass(model, BaseModel)
+}
+
+
+def operations(openapi: OpenApi) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def references(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def test_every_reference_leads_somewhere(openapi: OpenApi) -> None:
+    known = {f"#/components/schemas/{name}" for name in openapi["components"]["schemas"]}
+    assert set(references(openapi)) <= known
+
+
+def test_every_operation_is_described_and_named_once(openapi: OpenApi) -> None:
+    described = dict(operations(openapi))
+    assert all(
+        operation["summary"] and operation["description"] and operation["tags"] for operation in described.values()
+    )
+    names = [operation["operationId"] for operation in described.values()]
+    assert len(set(names)) == len(names)
+    assert {tag for operation in described.values() for tag in operation["tags"]} == {
+        tag["name"] for tag in openapi["tags"]
+    }
+
+
+def test_every_body_has_an_example_and_every_field_of_a_body_a_description(openapi: OpenApi) -> None:
+    schemas = openapi["components"]["schemas"]
+    bodies = [operation["requestBody"] for _, operation in operations(openapi) if "requestBody" in operation]
+    assert len(bodies) == 5
+    for body in bodies:
+        name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert schemas[name]["examples"]
+        assert schemas[name]["additionalProperties"] is False
+        assert all("description" in field for field in schemas[name]["properties"].values())
+
+
+def test_every_example_is_read_by_its_own_schema(openapi: OpenApi) -> None:
+    with_examples = {
+        name: schema["examples"] for name, schema in openapi["components"]["schemas"].items() if "examples" in schema
+    }
+    assert {"FunctionSource", "ToolSource", "GraphDocument", "NodeDocument", "EdgeDocument", "RunDocument"} <= set(
+        with_examples
+    )
+    for name, examples in with_examples.items():
+        for example in examples:
+            MODELS[name].model_validate(example)
+
+
+def test_every_error_is_a_problem(openapi: OpenApi) -> None:
+    for name, operation in operations(openapi):
+        for status, answer in operation["responses"].items():
+            wanted = "application/problem+json" if status >= "400" else "application/json"
+            assert list(answer["content"]) == [wanted], name
+
+
+def test_no_name_of_the_framework_shows(openapi: OpenApi) -> None:
+    assert not re.search(r"HTTPValidationError|ValidationError", str(openapi))
+
+
+def test_the_retryable_statuses_are_the_models() -> None:
+    assert set(get_args(Retryable)) == {status.value for status in RETRYABLE}
+    assert set(RetryDocument().on) == {status.value for status in Retry().on}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_says_what_it_is(name: str) -> None:
+    assert MODELS[name].__doc__
