@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
-from types import NoneType, UnionType
+from types import NoneType
 
 from sandgraph_runner.jobs import Check, Condition, Job, Meta, Source
 
@@ -192,13 +192,13 @@ class Report(Meta):
             report = cls(**{**meta, "reason": Reason(meta["reason"])})  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError):
             raise ProtocolError("a report's fields are not those of the protocol") from None
-        known = {field.name: _WIDER.get(type(field.default), type(field.default)) for field in fields(cls)}
+        known = {field.name: _WIDER.get(type(field.default), (type(field.default),)) for field in fields(cls)}
         if len(meta) != len(known) or not all(isinstance(getattr(report, name), known[name]) for name in known):
             raise ProtocolError("a report's fields are not of the protocol's types")
         return report
 
 
-_WIDER: dict[object, UnionType] = {NoneType: int | None, float: int | float}
+_WIDER: dict[object, tuple[type, ...]] = {NoneType: (int, NoneType), float: (int, float)}
 
 #: The outcome of a job, the body of its RESULT: ``ops`` are ``{"op": "set", "key": …, "value": …}`` and
 #: ``{"op": "delete", "key": …}`` on top-level keys; ``entered`` is false where ``before`` was; ``again`` is null where

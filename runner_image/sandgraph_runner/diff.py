@@ -1,0 +1,84 @@
+"""What a function changed in the state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sandgraph_runner.plain import Unstorable, checked_key, to_text
+from sandgraph_runner.protocol import Job
+
+# Taken before submitted code could replace them.
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Diff:
+    """The state before a function, and what it left.
+
+    Values are compared as JSON text: ``True``, ``1`` and ``1.0`` differ, and so do objects whose keys are in another
+    order; a tuple equals the list it is stored as.
+
+    Args:
+        state: The state as the text of a JSON object.
+
+    Attributes:
+        before: The parsed state; a function may change its values in place.
+        after: The state after the function: an unchanged key has its value, a changed one the JSON text in ``texts``.
+        texts: JSON texts of the keys that were changed or may have been.
+        ops: The JSON text of each operation, in the order of their keys.
+    """
+
+    def __init__(self, state: bytes) -> None:
+        self._state = state.decode()
+        self._pristine: dict[str, Any] | None = None
+        self.before: dict[str, Any] = _decode(self._state)
+        self.after: dict[str, Any] = self.before
+        self.texts: dict[str, str] = {}
+        self.ops: list[str] = []
+
+    def take(self, data: dict[str, Any], handed_out: set[str], changes: dict[Any, Any], job: Job) -> None:
+        """Find the operations that lead from the state before to ``data`` with ``changes`` on top of it.
+
+        Args:
+            data: The state's keys as the function left them.
+            handed_out: Keys whose values may have been changed in place.
+            changes: What the function returned.
+            job: Its limits.
+
+        Raises:
+            Unstorable: A key or a value cannot be stored, or they are too many or too large.
+        """
+        left = {**dict.copy(data), **changes}
+        if len(left) > job.max_keys:
+            raise Unstorable.at(
+                str(list(left)[job.max_keys]),
+                f"is one too many: there are {len(left)} keys, {job.max_keys} are allowed",
+            )
+        ops = {key: f'{{"op":"delete","key":{_encode(key)}}}' for key in self.before if key not in left}
+        after, total = {}, 0
+        for key, value in left.items():
+            name = checked_key(key)
+            after[name] = value
+            if name in self.before and self.before[name] is value and name not in handed_out:
+                continue
+            text = self.texts[name] = to_text(name, value, job.max_depth)
+            if name in self.before and text == self._text_before(name, text):
+                continue
+            total += len(text) if text.isascii() else len(text.encode())
+            if total > job.max_result_bytes:
+                raise Unstorable.at(name, f"makes the changes larger than the limit of {job.max_result_bytes} bytes")
+            ops[name] = f'{{"op":"set","key":{_encode(name)},"value":{text}}}'
+        self.after = after
+        self.ops = [ops[key] for key in sorted(ops)]
+
+    def _text_before(self, key: str, text: str) -> str | None:
+        value = self.before[key]
+        if isinstance(value, dict | list):
+            if text[0] not in "[{":
+                return None
+            # It may have been changed in place, so what it was is parsed anew, once for all keys.
+            if self._pristine is None:
+                self._pristine = _decode(self._state)
+            value = self._pristine[key]
+        return _encode(value)

@@ -1,0 +1,182 @@
+"""What the supervisor asks of Linux: signals, processes, and the cgroup's counters."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+#: No file descriptor of the supervisor is as high as this.
+MAX_FD = 1024
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+
+_UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
+# What Python itself ignores, so that a write raises instead of ending the process.
+_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+
+_CGROUP = Path("/sys/fs/cgroup")
+#: Where the number of processes that were killed for memory is: cgroup v2, then v1.
+_OOM_COUNTERS = (_CGROUP / "memory.events", _CGROUP / "memory.events.local", _CGROUP / "memory" / "memory.oom_control")
+#: Where the used CPU time is, and its unit in seconds.
+_CPU_COUNTERS = ((_CGROUP / "cpu.stat", 1e-6), (_CGROUP / "cpuacct" / "cpuacct.usage", 1e-9))
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_dumpable(*, is_dumpable: bool) -> None:
+    """Let processes of the same user look into this one (ptrace, ``/proc/<pid>``), or not."""
+    _prctl(_PR_SET_DUMPABLE, int(is_dumpable))
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, as PID 1 is without asking."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def ignore_signals() -> None:
+    """Ignore every signal that can be; only the end of children stays visible."""
+    for number in signal.valid_signals() - _UNBLOCKABLE - {signal.SIGCHLD}:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def restore_signals() -> None:
+    """Give every signal the handling that a Python program begins with."""
+    for number in signal.valid_signals() - _UNBLOCKABLE - _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def close_inherited() -> None:
+    """Close every file descriptor but the standard three: what a container runtime may have leaked."""
+    try:
+        open_now = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - before anything else is open
+    except OSError:
+        os.closerange(3, MAX_FD)
+        return
+    for fd in open_now:
+        if fd > 2:  # noqa: PLR2004 - stdin, stdout, stderr
+            os.closerange(fd, fd + 1)
+
+
+def offer_to_oom_killer() -> None:
+    """Make this process and its descendants the first that the kernel kills for memory."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    except OSError:
+        # Not everywhere is it writable; the largest process then goes first.
+        return
+
+
+def oom_kills() -> int:
+    """Return how many processes of this cgroup the kernel killed for memory so far; 0 where that cannot be read."""
+    counts = [0]
+    for path in _OOM_COUNTERS:
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        counts += [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+    return max(counts)
+
+
+def cgroup_cpu_s() -> float | None:
+    """Return the CPU seconds this cgroup has used; None where that cannot be read.
+
+    Unlike what is accounted to processes that were waited for, nothing a process does can hide from this.
+    """
+    for path, factor in _CPU_COUNTERS:
+        try:
+            text = path.read_text(encoding="ascii")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.isdecimal() or line.startswith("usage_usec "):
+                return int(line.split()[-1]) * factor
+    return None
+
+
+def open_pidfd(pid: int) -> int | None:
+    """Return a file descriptor that becomes readable when a child ends, or None where there is no such thing."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def kill_everything(within_s: float) -> Iterator[tuple[int, int]]:
+    """Kill and reap every other process of this sandbox: as PID 1, of the namespace; else, every descendant.
+
+    Yields:
+        Pid and wait status of each.
+    """
+    deadline, pause = time.monotonic() + within_s, 0.0002
+    while True:
+        if os.getpid() == 1:
+            _kill(-1)
+        else:
+            for pid in _descendants():
+                _kill(pid)
+        try:
+            yield from reap()
+        except ChildProcessError:
+            return
+        if time.monotonic() > deadline:
+            return
+        time.sleep(pause)
+        pause = min(pause * 2, 0.01)
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Collect the children that have ended.
+
+    Yields:
+        Pid and wait status of each.
+
+    Raises:
+        ChildProcessError: There are no children left.
+    """
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        yield pid, status
+
+
+def _descendants() -> list[int]:
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
+        if name.isdecimal():
+            try:
+                stat = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue
+            # The second field is the program's name in parentheses, which may itself hold any.
+            parents[int(name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return sorted(found - {os.getpid()})
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
