@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from sandgraph.sandbox.engine import Engine
+from sandgraph.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -44,3 +45,17 @@ class Reaper:
             await self._engine.remove(orphan.container_id)
             _log.warning("Removed the sandbox %s, which nobody owned.", orphan.name)
         return len(orphans)
+
+
+async def count_containers(settings: Settings) -> int:
+    """Return how many containers, running or not, the engine has of a deployment.
+
+    Raises:
+        EngineUnavailable: The engine does not answer.
+    """
+    engine = Engine(settings)
+    try:
+        await engine.connect()
+        return len(await engine.labelled(DEPLOYMENT_LABEL, settings.deployment))
+    finally:
+        await engine.close()
