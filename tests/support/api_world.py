@@ -125,6 +125,7 @@ class FakeRuns:
     status: RunStatus = RunStatus.COMPLETED
     error: Exception | None = None
     followers: int = 0
+    waiting: int = 0
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
@@ -166,11 +167,14 @@ class FakeRuns:
         await self._append(run_id, record(self._next(run_id), f"The run is {status}.", type_="run", status=status))
 
     async def wait(self, run_id: str, timeout_s: float) -> RunRecord:
+        self.waiting += 1
         try:
             async with asyncio.timeout(timeout_s), self.news:
                 await self.news.wait_for(lambda: self.records[run_id].status.is_final)
         except TimeoutError:
             pass
+        finally:
+            self.waiting -= 1
         return self.records[run_id]
 
     async def cancel(self, run_id: str) -> RunRecord:
@@ -191,6 +195,8 @@ class FakeRuns:
 
     async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
         self._run(run_id)
+        if self.error is not None:
+            raise self.error
         self.followers += 1
         try:
             while True:

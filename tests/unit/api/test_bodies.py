@@ -18,6 +18,9 @@ from starlette.testclient import TestClient
 from sandgraph.api.body import MAX_NESTING, parse_json
 from sandgraph.api.problem import HttpError
 from sandgraph.api.schemas import parse_graph
+from sandgraph.api.schemas.code import FunctionSource, ToolSource
+from sandgraph.api.schemas.graph import EdgeDocument, GraphDocument, LimitsDocument, NodeDocument
+from sandgraph.api.schemas.run import RunDocument
 from sandgraph.errors import InvalidInput
 from sandgraph.settings import Settings
 
@@ -149,6 +152,17 @@ def test_an_answer_lists_so_many_errors_and_no_more(client: TestClient) -> None:
     assert answer.json()["detail"].endswith("(and 154 more)")
 
 
+FIELDS = {
+    *FunctionSource.model_fields,
+    *ToolSource.model_fields,
+    *GraphDocument.model_fields,
+    *NodeDocument.model_fields,
+    *EdgeDocument.model_fields,
+    *LimitsDocument.model_fields,
+    *RunDocument.model_fields,
+}
+
+
 def json_values() -> st.SearchStrategy[object]:
     scalars = (
         st.none()
@@ -158,10 +172,7 @@ def json_values() -> st.SearchStrategy[object]:
         | st.text(st.characters())
         | st.sampled_from(["start", "end", "loop", "standard", "double", "gr_1", "s"])
     )
-    names = st.sampled_from(
-        "name code nodes edges type function condition source target limits retry on max_iterations graph_id "
-        "initial_state description default cpus start_node timeout_s".split()  # noqa: SIM905 - reads better
-    )
+    names = st.sampled_from(sorted(FIELDS))
     return st.recursive(
         scalars,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | st.text(max_size=3), inner, max_size=8),

@@ -56,6 +56,7 @@ Listing = Annotated[ListQuery, Query()]
 
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
+    403: "A web page of another origin sent this.",
     404: "There is nothing of that id.",
     408: "The body took too long to arrive.",
     409: "Not in the present state of things.",
@@ -68,7 +69,7 @@ _DESCRIPTIONS = {
 }
 
 #: What every route that takes a body may answer.
-BODY = (400, 408, 413, 415, 422)
+BODY = (400, 403, 408, 413, 415, 422)
 
 Answers = dict[int | str, dict[str, object]]
 

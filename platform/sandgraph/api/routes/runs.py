@@ -130,7 +130,7 @@ async def run_state(
 @router.post(
     "/graph/cancel/{run_id}",
     summary="Cancel a run",
-    responses=answers({200: (RunStatusAnswer, "It is cancelled.")}, 404, 409, 422, 503),
+    responses=answers({200: (RunStatusAnswer, "It is cancelled.")}, 403, 404, 409, 422, 503),
 )
 async def cancel_run(run_id: RunId, uses: Uses) -> Response:
     """Kill a run's containers at once; what they still say does not count. A cancelled run stays as it is."""
