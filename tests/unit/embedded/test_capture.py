@@ -1,7 +1,7 @@
 """A captured function behaves like the live one, in a module of its own."""
 
 # The code here is what is captured: it is written in many ways, and takes anything.
-# ruff: noqa: ANN401, ICN001, PLC3002, PLW0108, PTH
+# ruff: noqa: ANN401, ICN001, PLC3002, PLW0108, PTH118, PTH119
 
 from __future__ import annotations
 

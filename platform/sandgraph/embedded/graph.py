@@ -1,0 +1,207 @@
+"""Graphs of live functions."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any, Self
+
+from sandgraph.api.schemas.graph import parse_graph
+from sandgraph.errors import InvalidInput
+from sandgraph.model.graph import NodeType, OnMax, problems
+from sandgraph.model.limits import Limits
+from sandgraph.model.retry import Retry
+from sandgraph.settings import Settings
+
+#: A node's function, or one that decides a condition; it gets the state.
+Function = Callable[..., Any]
+
+#: A Python expression over ``state``, a function, or the name of a registered one as ``{"function": name}``.
+Condition = str | Function | Mapping[str, str]
+
+#: Gives a function a name to be registered under, from the path of its field and a name that would fit.
+NameOf = Callable[[str, str, Function], str]
+
+#: Ceilings are the engine's to know, which a graph meets when it is registered.
+NO_CEILING = Limits(*(sys.maxsize for _ in fields(Limits)))
+_ANY = Settings.model_construct(
+    max_nodes=sys.maxsize, max_edges=sys.maxsize, max_steps=sys.maxsize, run_timeout_s=math.inf
+)
+
+_LONGEST_NAME = 100
+
+
+class WorkflowGraph:
+    """A graph in the making: nodes, the functions they run, and the edges between them.
+
+    Each method looks at what it is given; whether the graph as a whole makes sense shows when an engine registers it.
+
+    Args:
+        name: For people, and shared by the versions of one graph.
+        start_node: Where runs start; without it, at the node of type START.
+        max_steps: Most node runs, start and end not counted, that a run may take.
+        timeout_s: Longest that a run may take, in seconds.
+
+    Raises:
+        InvalidInput: An argument is wrong; its ``problems`` say where.
+    """
+
+    def __init__(
+        self, name: str, *, start_node: str | None = None, max_steps: int | None = None, timeout_s: float | None = None
+    ) -> None:
+        given = {"name": name, "start_node": start_node, "max_steps": max_steps, "timeout_s": timeout_s}
+        self._head: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+        self._nodes: list[dict[str, object]] = []
+        self._edges: list[dict[str, object]] = []
+        self._id = f"graph_{uuid.uuid4().hex}"
+        parse_graph({**self._head, "name": name, "nodes": []}, _ANY)
+
+    @property
+    def graph_id(self) -> str:
+        """What engines call this graph."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(self._head["name"])
+
+    def add_node(  # noqa: PLR0913 - a node has as many fields
+        self,
+        name: str,
+        func: Function | None = None,
+        node_type: NodeType | str = NodeType.STANDARD,
+        *,
+        function: str | None = None,
+        condition: Condition | None = None,
+        max_iterations: int | None = None,
+        on_max: OnMax | str = OnMax.EXIT,
+        limits: Limits | Mapping[str, float] | None = None,
+        retry: Retry | Mapping[str, object] | None = None,
+    ) -> Self:
+        """Add a node.
+
+        Args:
+            name: Unique in the graph.
+            func: What it runs; called with the state.
+            node_type: What it does.
+            function: Instead of ``func``, the name of something registered, such as ``review_score_quality``.
+            condition: A loop's: asked before each iteration.
+            max_iterations: A loop's bound.
+            on_max: What becomes of a loop that reaches its bound: ``exit`` or ``fail``.
+            limits: Of each attempt's sandbox: some of the fields of `Limits`.
+            retry: What becomes of a failed attempt: some of the fields of `Retry`.
+
+        Returns:
+            The graph itself.
+
+        Raises:
+            InvalidInput: An argument is wrong; its ``problems`` say where.
+        """
+        path = f"nodes[{len(self._nodes)}]"
+        if func is not None and not callable(func):
+            raise InvalidInput.at(f"{path}.function", "wrong_type", f"func is a function, not a {type(func).__name__}.")
+        if func is not None and function is not None:
+            message = "A node runs either func or the registered function of that name, not both."
+            raise InvalidInput.at(f"{path}.function", "two_functions", message)
+        for index, node in enumerate(self._nodes):
+            if node["name"] == name:
+                message = f"The name {name!r} is already that of nodes[{index}]."
+                raise InvalidInput.at(f"{path}.name", "duplicate_node", message)
+        given: dict[str, object] = {
+            "name": name,
+            "type": _value(node_type),
+            "function": function if func is None else func,
+            "condition": condition,
+            "max_iterations": max_iterations,
+            "on_max": _value(on_max),
+            "limits": asdict(limits) if isinstance(limits, Limits) else limits,
+            "retry": {**asdict(retry), "on": [*retry.on]} if isinstance(retry, Retry) else retry,
+        }
+        part = {key: value for key, value in given.items() if value is not None}
+        self._check({"nodes": [part]}, "nodes[0]", path)
+        self._nodes.append(part)
+        return self
+
+    def add_edge(self, source: str, target: str, condition: Condition | None = None, *, default: bool = False) -> Self:
+        """Add a way from one node to the next.
+
+        Args:
+            source: Name of the node it leaves.
+            target: Name of the node it enters.
+            condition: Taken only if this holds; always without one.
+            default: Taken only if no other edge of the source is.
+
+        Returns:
+            The graph itself.
+
+        Raises:
+            InvalidInput: An argument is wrong; its ``problems`` say where.
+        """
+        given: dict[str, object] = {"source": source, "target": target, "condition": condition, "default": default}
+        part = {key: value for key, value in given.items() if value is not None}
+        self._check({"nodes": [], "edges": [part]}, "edges[0].default", f"edges[{len(self._edges)}].default")
+        self._edges.append(part)
+        return self
+
+    def document(self, name_of: NameOf) -> dict[str, object]:
+        """Return the graph as POST /graph/create takes it, its functions replaced by the names they get."""
+        return {
+            **self._head,
+            "nodes": [_named(part, f"nodes[{i}]", name_of) for i, part in enumerate(self._nodes)],
+            "edges": [_named(part, f"edges[{i}]", name_of) for i, part in enumerate(self._edges)],
+        }
+
+    def _check(self, parts: dict[str, list[dict[str, object]]], judged: str, path: str) -> None:
+        """Raise what is wrong with one node or edge by itself.
+
+        Args:
+            parts: It, as the only one.
+            judged: The beginning of the paths at which the model can judge it without the others.
+            path: What these begin with in this graph.
+        """
+        plain = {kind: [_named(part, "", _any_name) for part in some] for kind, some in parts.items()}
+        begin, real = judged.partition(".")[0], path.partition(".")[0]
+        try:
+            graph = parse_graph({"name": self.name, **plain}, _ANY)
+        except InvalidInput as invalid:
+            found = list(invalid.problems)
+        else:
+            found = [each for each in problems(graph, NO_CEILING) if each.path.startswith(judged)]
+        if found:
+            raise InvalidInput([replace(each, path=real + each.path.removeprefix(begin)) for each in found])
+
+
+def wish(function: Function, otherwise: str) -> str:
+    """Return a name for a function to be registered under: its own, or one made of other words."""
+    own = getattr(function, "__name__", "")
+    words = own if isinstance(own, str) and own.isidentifier() and own.isascii() else otherwise
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", words)[:_LONGEST_NAME].strip("_") or "function"
+    return f"_{name}" if name[0].isdigit() or keyword.iskeyword(name) else name
+
+
+def _named(part: Mapping[str, object], path: str, name_of: NameOf) -> dict[str, object]:
+    words = str(part.get("name") or f"{part.get('source')}_to_{part.get('target')}")
+    out = dict(part)
+    function, condition = part.get("function"), part.get("condition")
+    if callable(function):
+        out["function"] = name_of(f"{path}.function", wish(function, words), function)
+    if callable(condition):
+        name = name_of(f"{path}.condition.function", wish(condition, f"{words}_condition"), condition)
+        out["condition"] = {"function": name}
+    elif isinstance(condition, Mapping):
+        out["condition"] = dict(condition)
+    return out
+
+
+def _any_name(_path: str, _wish: str, _function: Function) -> str:
+    return "function"
+
+
+def _value(given: object) -> object:
+    return given.value if isinstance(given, NodeType | OnMax) else given

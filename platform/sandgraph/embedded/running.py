@@ -1,0 +1,91 @@
+"""Runs, started and watched on the thread where the platform lives; what is returned has the form of the HTTP API's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from sandgraph.api.views import Document, outcome_view, run_view
+from sandgraph.embedded.host import Host
+from sandgraph.errors import Conflict
+from sandgraph.model.state import Json
+
+#: Seconds of one wait for a run; then follows the next.
+_WAIT_S = 600
+_BETWEEN_WAITS_S = 0.1
+
+
+async def start(host: Host, graph_id: str, state: Mapping[str, Json]) -> str:
+    """Start a run and return its id. Where this is cancelled, no run goes on."""
+    submitting = asyncio.ensure_future(host.runs.submit(graph_id, state))
+    try:
+        record, _ = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        record, _ = await submitting
+        await _stop(host, record.run_id)
+        raise
+    return record.run_id
+
+
+async def run(host: Host, graph_id: str, state: Mapping[str, Json], timeout_s: float | None) -> Document:
+    """Start a run and return what it came to. Where this is cancelled, or takes too long, so is the run.
+
+    Raises:
+        TimeoutError: It took longer than ``timeout_s`` seconds.
+    """
+    run_id = await start(host, graph_id, state)
+    try:
+        return await wait(host, run_id, timeout_s)
+    except TimeoutError:
+        await _stop(host, run_id)
+        raise TimeoutError(f"The run {run_id} took longer than {timeout_s:g} s and was cancelled.") from None
+    except asyncio.CancelledError:
+        await _stop(host, run_id)
+        raise
+
+
+async def wait(host: Host, run_id: str, timeout_s: float | None) -> Document:
+    """Wait for a run's end and return what it came to.
+
+    Raises:
+        NotFound: There is no such run.
+        TimeoutError: It goes on after ``timeout_s`` seconds.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            record = await host.runs.wait(run_id, _WAIT_S)
+            while not record.status.is_final:
+                await asyncio.sleep(_BETWEEN_WAITS_S)
+                record = await host.runs.wait(run_id, _WAIT_S)
+    except TimeoutError:
+        raise TimeoutError(f"The run {run_id} goes on after {timeout_s:g} s.") from None
+    # A run that did not complete may have no final state of its own; what it committed counts.
+    data = record.final_state if record.final_state is not None else (await host.runs.state(run_id, None)).data
+    return outcome_view(record, dict(data), await host.store.node_runs(run_id))
+
+
+async def status(host: Host, run_id: str) -> Document:
+    """Return where a run stands.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    record = await host.store.run_summary(run_id)
+    return run_view(record, await host.store.node_runs(run_id))
+
+
+async def cancel(host: Host, run_id: str) -> Document:
+    """Cancel a run and return where it stands.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It ended otherwise.
+    """
+    record = await host.runs.cancel(run_id)
+    return run_view(record, await host.store.node_runs(run_id))
+
+
+async def _stop(host: Host, run_id: str) -> None:
+    with contextlib.suppress(Conflict):
+        await host.runs.cancel(run_id)
