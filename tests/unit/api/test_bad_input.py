@@ -289,6 +289,7 @@ PARAMETERS = {
     "a cursor that is none": ("/graph/runs?cursor=nonsense", "cursor", "invalid_cursor"),
     "a cursor that is too long": (f"/graph/runs?cursor={'1' * 1_025}", "cursor", "too_long"),
     "an unknown parameter": ("/graph/runs?statu=failed", "statu", "unknown_field"),
+    "an unknown parameter of a state": ("/graph/state/run_1?att=1", "att", "unknown_field"),
     "a checkpoint before the first": ("/graph/state/run_1?at=-1", "at", "out_of_range"),
     "a checkpoint beyond all": (f"/graph/state/run_1?at={2**63}", "at", "out_of_range"),
     "a checkpoint with thousands of digits": (f"/graph/state/run_1?at={'9' * 5_000}", "at", "out_of_range"),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -47,6 +47,14 @@ class RunQuery(ListQuery):
 
     status: RunStatus | None = Field(default=None, description="Runs of this status only.")
     graph_id: str | None = Field(default=None, max_length=256, description="Runs of this graph version only.")
+
+
+class StateQuery(BaseModel):
+    """Which state is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: int | None = Field(default=None, ge=0, le=LARGEST, description="The checkpoint; 0 is the initial state.")
 
 
 @router.post(
@@ -117,14 +125,10 @@ async def run_status(run_id: RunId, uses: Uses) -> Response:
     summary="Read a run's state",
     responses=answers({200: (StateAnswer, "The state.")}, 404, 422),
 )
-async def run_state(
-    run_id: RunId,
-    uses: Uses,
-    at: Annotated[int | None, Query(ge=0, le=LARGEST, description="The checkpoint; 0 is the initial state.")] = None,
-) -> Response:
+async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: Uses) -> Response:
     """Read the state by now, where branches in flight are merged, or that of a checkpoint."""
     run = await uses.reader.run_summary(known_id("run", run_id))
-    return reply(state_view(run, await uses.runs.state(run.run_id, at)))
+    return reply(state_view(run, await uses.runs.state(run.run_id, query.at)))
 
 
 @router.post(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -151,6 +152,6 @@ async def _tell(line: _Line, error: Exception) -> _Closing:
 def _after(text: str | None) -> int:
     if text is None:
         return 0
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > LARGEST:
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST:
         raise InvalidInput.at("after", "out_of_range", "It must be an integer from 0: the last number that was seen.")
     return int(text)

@@ -53,7 +53,6 @@ _MESSAGES = {
     "dict_type": "It must be a JSON object.",
     "list_type": "It must be a JSON array.",
     "missing": "It is required.",
-    "extra_forbidden": "There is no field of this name here.",
     "string_type": "It must be a string.",
     "int_type": "It must be an integer.",
     "float_type": "It must be a number.",
@@ -99,5 +98,7 @@ def _problem(error: Mapping[str, object], skip: int) -> Problem:
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
+    if kind == "extra_forbidden":
+        message = f"There is no field {str(parts[-1])[:100]!r} here."
     said = _MESSAGES.get(kind) or message.replace("Input should", "It must").replace("String should", "It must")
     return Problem(where, code, said if said.endswith(".") else said + ".")
