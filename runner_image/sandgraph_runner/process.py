@@ -25,7 +25,7 @@ from sandgraph_runner.verdict import ACCOUNT, OUTCOME, as_message
 CANNOT_REPORT = 70
 
 # Taken before submitted code could replace them.
-_write, _exit = os.write, os._exit
+_write, _exit, _getpid = os.write, os._exit, os.getpid
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -46,28 +46,38 @@ def become_child(order: Job | Check, state: bytes, pipes: Pipes) -> NoReturn:
     code = CANNOT_REPORT
     try:
         _set_up(pipes)
-        message = _message(order, state)
+        pid = _getpid()
+        result = _result(order, state)
         _flush()
-        while message:
-            message = message[_write(pipes.result, message) :]
-        code = 0
+        # Submitted code may have forked: a copy that comes back here is not the attempt.
+        code = _send(result, pipes.result) if _getpid() == pid else _leave(result)
     finally:
         # Neither atexit nor threads nor destructors get another turn.
         _exit(code)
 
 
-def _message(order: Job | Check, state: bytes) -> bytes:
-    result: bytes | Account
+def _result(order: Job | Check, state: bytes) -> bytes | Account:
     try:
         if isinstance(order, Job):
-            result = run_job(order, state, is_alone=True)
-        else:
-            result = _encode({"problems": [asdict(problem) for problem in run_check(order)]}).encode()
+            return run_job(order, state, is_alone=True)
+        return _encode({"problems": [asdict(problem) for problem in run_check(order)]}).encode()
     except BaseException as error:  # noqa: BLE001 - in a process that submitted code has had its hands on
-        result = of_exception(error)
+        return of_exception(error)
+
+
+def _send(result: bytes | Account, pipe: int) -> int:
+    message = as_message(ACCOUNT, result.to_json()) if isinstance(result, Account) else as_message(OUTCOME, result)
+    while message:
+        message = message[_write(pipe, message) :]
+    return 0
+
+
+def _leave(result: bytes | Account) -> int:
+    """End as a Python program does: what it raised goes to stderr."""
     if isinstance(result, Account):
-        return as_message(ACCOUNT, result.to_json())
-    return as_message(OUTCOME, result)
+        _write(2, result.traceback.encode())
+        return 1
+    return 0
 
 
 def _set_up(pipes: Pipes) -> None:

@@ -24,8 +24,8 @@ from sandgraph_runner.protocol import VERSION, Check, Job, Kind, ProtocolError, 
 from sandgraph_runner.verdict import Message, judge
 from sandgraph_runner.wire import OwnerGone, Wire
 
-#: Exit codes: everything was reported; the owner went away; what it sent is not the protocol.
-EXIT_DONE, EXIT_OWNER_GONE, EXIT_PROTOCOL = 0, 3, 4
+#: Exit codes: everything was reported, or nobody is left to report to; what the owner sent is not the protocol.
+EXIT_DONE, EXIT_PROTOCOL = 0, 4
 
 _HEARTBEAT_S = 1.0
 # How often ended orphans are collected: as zombies they would count as processes.
@@ -56,7 +56,7 @@ def main() -> int:
         order = Job.from_meta(meta) if frame.kind is Kind.EXECUTE else Check.from_meta(meta)
         Attempt(wire, order, frame.body).run()
     except OwnerGone:
-        return EXIT_OWNER_GONE
+        return EXIT_DONE
     except ProtocolError as error:
         sys.stderr.write(f"sandgraph: {error}\n")
         return EXIT_PROTOCOL
@@ -94,6 +94,7 @@ class Attempt:
 
         Raises:
             OwnerGone: There is nobody to report to; processes of the attempt may still be there.
+            ProtocolError: The owner sent something else; likewise.
         """
         try:
             self._start()
@@ -128,7 +129,7 @@ class Attempt:
             os.set_blocking(reader, False)
             self._open[reader] = handler
             self._selector.register(reader, selectors.EVENT_READ, handler)
-        self._selector.register(self._wire.stdin, selectors.EVENT_READ, _owner_gone)
+        self._selector.register(self._wire.stdin, selectors.EVENT_READ, _owner_spoke)
 
     def _watch(self) -> None:
         """Serve the child until there is an outcome, or none can come."""
@@ -233,8 +234,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _owner_gone(_fd: int) -> None:
-    raise OwnerGone("the stream of orders ended, or went on")
+def _owner_spoke(stdin: int) -> None:
+    if os.read(stdin, 1):
+        raise ProtocolError("more than one order came")
+    raise OwnerGone("the stream of orders ended")
 
 
 def _nothing(_fd: int) -> None:

@@ -232,8 +232,9 @@ def _account(body: bytes, order: Job | Check) -> Verdict:
             plain(account, 1)
         except Unstorable:
             raise Invalid("the account is not valid text") from None
-    reason = Reason.ERROR if key is None else Reason.RESULT_INVALID
-    return Verdict(reason, f"{kind}: {message}" if key is None else message, body, kind)
+    if key is not None:
+        return Verdict(Reason.RESULT_INVALID, message, body, kind)
+    return Verdict(Reason.ERROR, f"{kind}: {message}" if message else kind, body, kind)
 
 
 def _condition_names(order: Job | Check) -> list[str | None]:
