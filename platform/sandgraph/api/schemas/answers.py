@@ -71,7 +71,7 @@ class GraphList(Answer):
 class ErrorAnswer(Answer):
     """Why an attempt, a node or a run failed."""
 
-    code: str = Field(description="Stable: an attempt's status, or such as max_steps_exceeded, merge_conflict.")
+    code: str = Field(description="Stable: an attempt's status, or such as max_steps_exceeded or state_conflict.")
     message: str
     type: str | None = Field(description="Class of the exception, where submitted code raised one.")
     traceback: str | None = Field(description="The submitted code's own frames.")
