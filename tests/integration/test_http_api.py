@@ -219,7 +219,10 @@ def test_a_condition_that_raises_fails_its_node_and_says_so(served: Served) -> N
 
 def test_a_failed_attempt_is_retried(served: Served) -> None:
     served.register(
-        "def flaky(state):\n    if state.attempt < 3:\n        raise ValueError('not yet')\n    return {'attempt': state.attempt}\n",
+        "def flaky(state):\n"
+        "    if state.attempt < 3:\n"
+        "        raise ValueError('not yet')\n"
+        "    return {'attempt': state.attempt}\n",
         "flaky",
     )
     result = served.run(served.graph_of("flaky", retry={"max_attempts": 3, "initial_s": 0.05}))
@@ -240,7 +243,15 @@ def test_a_new_version_is_for_new_runs(served: Served) -> None:
 
 def test_code_review_raises_the_score_by_changing_the_code(served: Served) -> None:
     graph_id = served.get("/graph/list?name=code_review")["graphs"][0]["graph_id"]
-    code = "def total(items=[]):\n    sum = 0\n    for i in items:\n        if i == None:\n            continue\n        sum = sum + i * 37\n    return sum\n"
+    code = (
+        "def total(items=[]):\n"
+        "    sum = 0\n"
+        "    for i in items:\n"
+        "        if i == None:\n"
+        "            continue\n"
+        "        sum = sum + i * 37\n"
+        "    return sum\n"
+    )
     result = served.post(
         "/graph/run", {"graph_id": graph_id, "initial_state": {"code": code, "quality_threshold": 9.5}}
     )
@@ -248,7 +259,7 @@ def test_code_review_raises_the_score_by_changing_the_code(served: Served) -> No
     data = result["final_state"]["data"]
     assert data["improved_code"] != code
     compile(data["improved_code"], "improved", "exec")
-    assert data["quality_history"][-1] > data["quality_history"][0]
+    assert data["quality_history"][-1]["score"] > data["quality_history"][0]["score"]
     assert {"functions", "complexity_results", "issues", "suggestions", "quality_score", "improvements_applied"} <= set(
         data
     )

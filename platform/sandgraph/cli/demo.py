@@ -42,12 +42,12 @@ async def demo(settings: Settings, file: Path | None, threshold: float) -> int:
     console = Console(highlight=False)
     name, code = _read(file)
     with tempfile.TemporaryDirectory(prefix="sandgraph-demo-") as folder:
-        own = settings.model_copy(
-            update={"port": 0, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}", "log_level": "warning"}
-        )
+        own = settings.model_copy(update={"port": 0, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}"})
         console.print("Starting the platform: sandboxes are being warmed up …")
         async with running(own) as (url, _):
-            console.print(f"[bold]Sandgraph[/] serves {url}; reviewing [bold]{name}[/] ({len(code.splitlines())} lines)\n")
+            console.print(
+                f"[bold]Sandgraph[/] serves {url}; reviewing [bold]{name}[/] ({len(code.splitlines())} lines)\n"
+            )
             completed = await _review(console, url, name, code, threshold)
         left = await count_containers(own)
     console.print(f"Platform stopped. Containers left: {left}; data folder removed.")

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = {name: value for name, value in options.items() if value is not None}
     try:
         settings = load_settings(**chosen)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        level = "warning" if command == "demo" else settings.log_level
+        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         if command == "serve":
             asyncio.run(serve(settings))
         else:
