@@ -55,7 +55,9 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as error:
-            logger.exception("unhandled", extra={"action": "internal_error", "request_id": request_id})
+            logger.exception(
+                "request %s failed", request_id, extra={"action": "internal_error", "request_id": request_id}
+            )
             if status or scope["type"] != "http":
                 raise
             await respond(error)(scope, receive, watched)

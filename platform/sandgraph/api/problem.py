@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -24,8 +23,6 @@ from sandgraph.errors import (
     SandgraphError,
     Unavailable,
 )
-
-logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -113,12 +110,12 @@ def respond(error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that a route raises be answered by `respond`."""
+    """Let every error that a route raises be answered by `respond`, but for those that `Guard` is there for."""
 
     async def answer(_request: Request, error: Exception) -> Response:
         response = respond(error)
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.error("internal error", exc_info=error, extra={"action": "internal_error"})
+            raise error  # the guard logs it and answers
         return response
 
     for kind in (HttpError, SandgraphError, RequestValidationError, HTTPException):

@@ -217,14 +217,16 @@ def test_a_part_that_does_not_answer_is_503(client: TestClient, world: World) ->
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_an_error_that_fits_nowhere_is_500_without_its_text(client: TestClient, world: World) -> None:
+def test_an_error_that_fits_nowhere_is_500_without_its_text(
+    client: TestClient, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     for error in (SandgraphError("secret"), ConfigurationError("secret"), RuntimeError("secret")):
         world.catalog.error = error
         answer = client.post("/nodes/register", json=DOUBLE)
         assert answer.status_code == 500
         assert answer.json()["code"] == "internal_error"
         assert "secret" not in answer.text
-        assert answer.headers["x-request-id"]
+        assert f"request {answer.headers['x-request-id']} failed" in caplog.text
 
 
 def test_health(client: TestClient, world: World) -> None:
