@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from sandgraph.errors import ConfigurationError, Unavailable
 from sandgraph.store.lock import FolderLock
@@ -177,8 +177,13 @@ def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str])
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # Or the driver would begin transactions by itself, and only before some statements.
         connection.isolation_level = None
-        for pragma in ("foreign_keys = ON", *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in ("foreign_keys = ON", *pragmas):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            # A pragma may be the first to read a damaged file; the pool forgets a connection that it never got.
+            connection.close()
+            raise
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
@@ -193,7 +198,7 @@ def _translated() -> Iterator[None]:
         yield
     except (IntegrityError, ProgrammingError):
         raise
-    except (DatabaseError, OperationalError, sqlite3.Error) as error:
+    except (DatabaseError, sqlite3.Error) as error:
         raise Unavailable(f"The database does not answer: {_reason(error)}.", code="store_unavailable") from error
 
 

@@ -18,7 +18,7 @@ _ATTEMPT = Failure(AttemptStatus.LOST.value, "The platform stopped while the att
 def in_flight(connection: Connection) -> list[str]:
     """Return the ids of the runs that have not ended, oldest first."""
     run = tables.run.c
-    return list(connection.scalars(select(run.id).where(run.status.in_(_IN_FLIGHT)).order_by(run.id)))
+    return sorted(connection.scalars(select(run.id).where(run.status.in_(_IN_FLIGHT))))
 
 
 def interrupt(connection: Connection, run_id: str) -> None:

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sandgraph.model.commands import RecordAttempt, RecordCommit, RecordNodeRun, RecordRun, StartAttempt
+from sandgraph.model.graph import Edge, Graph, Node, NodeType
+from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus
+from sandgraph.model.state import Json, SetKey, StateDiff, View
+from sandgraph.store.store import Store
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(tmp_path / "data")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def graph() -> Graph:
+    nodes = (Node("start", NodeType.START), Node("work", function="work"), Node("end", NodeType.END))
+    return Graph("g", nodes, (Edge("start", "work"), Edge("work", "end")))
+
+
+@pytest.fixture
+async def run_id(store: Store, graph: Graph) -> str:
+    """Give a run that was claimed: its journal has two records."""
+    version, _ = await store.save_graph(graph)
+    run, _ = await store.create_run(version, {"n": 0}, functions={}, tools={}, image="image")
+    await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)])
+    return run.run_id
+
+
+@pytest.fixture
+def begin(store: Store, run_id: str) -> Callable[[str, int], Awaitable[NodeRunKey]]:
+    """Give a function that starts a node run and its first attempt: two records."""
+
+    async def begin(node: str, iteration: int) -> NodeRunKey:
+        key = NodeRunKey(node, iteration)
+        await store.apply(run_id, [RecordNodeRun(key, NodeRunStatus.RUNNING), StartAttempt(key, 1, View.initial({}))])
+        return key
+
+    return begin
+
+
+@pytest.fixture
+def succeed(store: Store, run_id: str) -> Callable[[NodeRunKey, int, dict[str, Json]], Awaitable[int]]:
+    """Give a function that ends a node run with a commit: three records."""
+
+    async def succeed(key: NodeRunKey, number: int, values: dict[str, Json]) -> int:
+        diff = StateDiff(tuple(SetKey(name, value) for name, value in sorted(values.items())))
+        return await store.apply(
+            run_id,
+            [
+                RecordAttempt(key, 1, AttemptStatus.SUCCEEDED),
+                RecordCommit(number, (number - 1,), diff, key, 1),
+                RecordNodeRun(key, NodeRunStatus.SUCCEEDED),
+            ],
+        )
+
+    return succeed

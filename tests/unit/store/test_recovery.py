@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sandgraph.errors import ConfigurationError
+from sandgraph.model.commands import RecordAttempt, RecordNodeRun, RecordRun, ScheduleRetry
+from sandgraph.model.graph import Graph
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
+from sandgraph.model.state import Json
+from sandgraph.store.store import Store
+
+Begin = Callable[[str, int], Awaitable[NodeRunKey]]
+Succeed = Callable[[NodeRunKey, int, dict[str, Json]], Awaitable[int]]
+
+
+@pytest.mark.anyio
+async def test_what_was_in_flight_is_interrupted(
+    store: Store, run_id: str, graph: Graph, begin: Begin, succeed: Succeed
+) -> None:
+    await succeed(await begin("done", 1), 1, {"n": 1})
+    retrying, running = await begin("retrying", 1), await begin("running", 1)
+    failure = Failure("error", "It broke.")
+    await store.apply(
+        run_id,
+        [
+            RecordAttempt(retrying, 1, AttemptStatus.ERROR, failure),
+            RecordNodeRun(retrying, NodeRunStatus.RETRYING, failure),
+            ScheduleRetry(retrying, 2, 1.0, jitter=False),
+        ],
+    )
+    version, _ = await store.save_graph(graph)
+    runs = [await store.create_run(version, {}, functions={}, tools={}, image="image") for _ in range(3)]
+    pending, waiting, ended = (run.run_id for run, _ in runs)
+    await store.apply(waiting, [RecordRun(RunStatus.WAITING)])
+    await store.apply(ended, [RecordRun(RunStatus.COMPLETED, state={})])
+    before = await store.run(ended)
+
+    assert await store.interrupt_runs() == [run_id, pending, waiting]
+
+    for each in (run_id, pending, waiting):
+        run = await store.run(each)
+        assert run.status is RunStatus.INTERRUPTED
+        assert run.failure is not None
+        assert run.failure.code == "interrupted"
+        assert run.finished_at is not None
+        journal = await store.journal(each)
+        assert [record.seq for record in journal] == list(range(1, run.last_seq + 1))
+        assert (journal[-1].type, journal[-1].status) == ("run", "interrupted")
+    assert await store.run(ended) == before
+
+    done, was_retrying, was_running = await store.node_runs(run_id)
+    assert (done.status, done.attempts[0].status) == (NodeRunStatus.SUCCEEDED, AttemptStatus.SUCCEEDED)
+    assert (was_retrying.status, was_retrying.attempts[0].status) == (NodeRunStatus.INTERRUPTED, AttemptStatus.ERROR)
+    assert (was_running.status, was_running.attempts[0].status) == (NodeRunStatus.INTERRUPTED, AttemptStatus.LOST)
+    assert was_running.finished_at == was_running.attempts[0].finished_at is not None
+    told = [(record.type, record.node, record.status) for record in (await store.journal(run_id))[-4:]]
+    assert told == [
+        ("attempt", running.node, "lost"),
+        ("node", retrying.node, "interrupted"),
+        ("node", running.node, "interrupted"),
+        ("run", None, "interrupted"),
+    ]
+    assert len(await store.commits(run_id)) == 1
+    assert await store.interrupt_runs() == []
+
+
+WRITER = """\
+import asyncio, sys
+from pathlib import Path
+from sandgraph.model.commands import RecordCommit, RecordNodeRun, RecordRun, StartAttempt
+from sandgraph.model.graph import Edge, Graph, Node, NodeType
+from sandgraph.model.run import LogLine, NodeRunKey, NodeRunStatus, RunStatus
+from sandgraph.model.state import SetKey, StateDiff, View
+from sandgraph.store.store import Store
+
+async def main():
+    store = await Store.open(Path(sys.argv[1]))
+    graph = Graph("g", (Node("start", NodeType.START), Node("end", NodeType.END)), (Edge("start", "end"),))
+    version, _ = await store.save_graph(graph)
+    run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+    await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)])
+    print(run.run_id, flush=True)
+
+    async def log(name):
+        while True:
+            lines = [LogLine("stdout", 0.0, "x" * 1_000)] * 20
+            print(await store.append_logs(run.run_id, NodeRunKey(name), 1, lines), flush=True)
+
+    async def commit():
+        number = 0
+        while True:
+            number += 1
+            key = NodeRunKey("work", number)
+            diff = StateDiff((SetKey("n", "x" * 50_000),))
+            began = RecordNodeRun(key, NodeRunStatus.RUNNING), StartAttempt(key, 1, View.initial({}))
+            done = RecordCommit(number, (number - 1,), diff, key, 1), RecordNodeRun(key, NodeRunStatus.SUCCEEDED)
+            print(await store.apply(run.run_id, [*began, *done]), flush=True)
+
+    await asyncio.gather(log("a"), log("b"), commit())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("records", [1, 60])
+def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_told(tmp_path: Path, records: int) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        run_id = writer.stdout.readline().strip()
+        told = [int(writer.stdout.readline()) for _ in range(records)]
+        with pytest.raises(ConfigurationError, match=rf"in use by another Sandgraph process \({writer.pid}\)"):
+            asyncio.run(Store.open(tmp_path))
+        writer.send_signal(signal.SIGKILL)
+        told += [int(line) for line in writer.stdout if line.endswith("\n")]
+    assert writer.returncode == -signal.SIGKILL
+    # Its lock went with it.
+    asyncio.run(_check(tmp_path, run_id, max(told)))
+    with closing(sqlite3.connect(tmp_path / "sandgraph.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def _check(data_dir: Path, run_id: str, told: int) -> None:
+    store = await Store.open(data_dir)
+    try:
+        run = await store.run(run_id)
+        assert run.last_seq >= told
+        journal = await store.journal(run_id, limit=run.last_seq + 10)
+        assert [record.seq for record in journal] == list(range(1, run.last_seq + 1))
+        commits = await store.commits(run_id)
+        assert [commit.number for commit in commits] == list(range(1, run.last_commit + 1))
+        # Each step is there as a whole: its node run, its commit and its four records.
+        assert len(await store.node_runs(run_id)) == run.last_commit
+        assert sum(record.type in {"node", "attempt", "state"} for record in journal) == 4 * run.last_commit
+        assert await store.interrupt_runs() == [run_id]
+    finally:
+        await store.close()

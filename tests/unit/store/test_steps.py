@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from sandgraph.model import events, topology
+from sandgraph.model.commands import (
+    RecordAttempt,
+    RecordCommit,
+    RecordNodeRun,
+    RecordRun,
+    ScheduleRetry,
+    StartAttempt,
+    StopAttempt,
+)
+from sandgraph.model.graph import Graph
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.scheduler import Run, step
+from sandgraph.model.state import DeleteKey, Json, SetKey, StateDiff, View
+from sandgraph.store.store import Store
+
+pytestmark = pytest.mark.anyio
+
+Begin = Callable[[str, int], Awaitable[NodeRunKey]]
+Succeed = Callable[[NodeRunKey, int, dict[str, Json]], Awaitable[int]]
+
+VIEW = View.initial({})
+WORK = NodeRunKey("work")
+FAILURE = Failure("error", "It broke.", type="ValueError", traceback="…")
+
+
+async def test_a_node_run_and_its_attempt_are_seen_from_begin_to_end(
+    store: Store, run_id: str, begin: Begin, succeed: Succeed
+) -> None:
+    key = await begin("work", 1)
+    [node_run] = await store.node_runs(run_id)
+    assert (node_run.node, node_run.iteration, node_run.status) == ("work", 1, NodeRunStatus.RUNNING)
+    assert node_run.finished_at is None
+    [attempt] = node_run.attempts
+    assert (attempt.attempt, attempt.status, attempt.usage) == (1, AttemptStatus.RUNNING, None)
+    assert attempt.finished_at is None
+
+    await succeed(key, 1, {"n": 1})
+    [ended] = await store.node_runs(run_id)
+    assert (ended.status, ended.started_at) == (NodeRunStatus.SUCCEEDED, node_run.started_at)
+    assert ended.finished_at is not None
+    assert ended.attempts[0].status is AttemptStatus.SUCCEEDED
+    assert ended.attempts[0].finished_at == ended.finished_at
+    assert (await store.run_summary(run_id)).last_commit == 1
+
+
+async def test_a_failed_attempt_is_retried(store: Store, run_id: str, begin: Begin) -> None:
+    key = await begin("work", 1)
+    await store.apply(
+        run_id,
+        [
+            RecordAttempt(key, 1, AttemptStatus.ERROR, FAILURE),
+            RecordNodeRun(key, NodeRunStatus.RETRYING, FAILURE),
+            ScheduleRetry(key, 2, 0.5, jitter=True),
+        ],
+    )
+    [waiting] = await store.node_runs(run_id)
+    assert (waiting.status, waiting.failure, waiting.finished_at) == (NodeRunStatus.RETRYING, FAILURE, None)
+    await store.apply(run_id, [StartAttempt(key, 2, VIEW)])
+    await store.apply(
+        run_id,
+        [RecordAttempt(key, 2, AttemptStatus.SUCCEEDED), RecordNodeRun(key, NodeRunStatus.SUCCEEDED, message="Well.")],
+    )
+    [done] = await store.node_runs(run_id)
+    assert (done.status, done.failure, done.message) == (NodeRunStatus.SUCCEEDED, None, "Well.")
+    assert [(each.attempt, each.status, each.failure) for each in done.attempts] == [
+        (1, AttemptStatus.ERROR, FAILURE),
+        (2, AttemptStatus.SUCCEEDED, None),
+    ]
+
+
+async def test_usage_goes_to_the_first_attempt_that_ends(store: Store, run_id: str, begin: Begin) -> None:
+    first, second = await begin("first", 1), await begin("second", 1)
+    usage = Usage(wall_s=1.5, cpu_s=0.25, peak_memory_bytes=2**33, output_bytes=7, oom_kills=1, signal=9, start_s=0.1)
+    await store.apply(
+        run_id,
+        [
+            RecordAttempt(second, 1, AttemptStatus.OOM, FAILURE),
+            RecordNodeRun(second, NodeRunStatus.FAILED, FAILURE),
+            RecordAttempt(first, 1, AttemptStatus.CANCELLED),
+            StopAttempt(first, 1),
+            RecordNodeRun(first, NodeRunStatus.CANCELLED),
+            RecordRun(RunStatus.FAILED, FAILURE, {}),
+        ],
+        usage=usage,
+    )
+    cancelled, failed = await store.node_runs(run_id)
+    assert (cancelled.node, cancelled.attempts[0].usage) == ("first", None)
+    assert (failed.node, failed.attempts[0].usage) == ("second", usage)
+
+
+async def test_a_node_run_that_begins_and_ends_in_one_step(store: Store, run_id: str) -> None:
+    start, skipped = NodeRunKey("start"), NodeRunKey("skipped")
+    await store.apply(
+        run_id,
+        [
+            RecordNodeRun(start, NodeRunStatus.RUNNING),
+            RecordNodeRun(start, NodeRunStatus.SUCCEEDED),
+            RecordNodeRun(skipped, NodeRunStatus.SKIPPED),
+            RecordNodeRun(WORK, NodeRunStatus.RUNNING),
+            StartAttempt(WORK, 1, VIEW),
+            RecordAttempt(WORK, 1, AttemptStatus.CANCELLED),
+            RecordNodeRun(WORK, NodeRunStatus.CANCELLED),
+        ],
+    )
+    found = await store.node_runs(run_id)
+    assert [(each.node, each.status, each.finished_at is None) for each in found] == [
+        ("start", NodeRunStatus.SUCCEEDED, False),
+        ("skipped", NodeRunStatus.SKIPPED, False),
+        ("work", NodeRunStatus.CANCELLED, False),
+    ]
+    assert found[2].attempts[0].status is AttemptStatus.CANCELLED
+
+
+async def test_node_runs_come_in_order_of_start(store: Store, run_id: str, begin: Begin) -> None:
+    for node, iteration in (("z", 1), ("a", 1), ("z", 2), ("m", 1), ("a", 10), ("a", 2)):
+        await begin(node, iteration)
+    found = [(each.node, each.iteration) for each in await store.node_runs(run_id)]
+    assert found == [("z", 1), ("a", 1), ("z", 2), ("m", 1), ("a", 10), ("a", 2)]
+
+
+async def test_commits_come_back_as_they_were(store: Store, run_id: str, begin: Begin) -> None:
+    diff = StateDiff((DeleteKey("a"), SetKey("b", [1, {"c": None}]), SetKey("☃ \x00 \ud800", 1.0)))
+    for number, parents in ((1, (0,)), (2, (0,)), (3, (1, 2))):
+        key = await begin("work", number)
+        await store.apply(run_id, [RecordCommit(number, parents, diff, key, 1)])
+    found = await store.commits(run_id)
+    assert [(each.number, each.parents, each.iteration, each.attempt) for each in found] == [
+        (1, (0,), 1, 1),
+        (2, (0,), 2, 1),
+        (3, (1, 2), 3, 1),
+    ]
+    assert all(each.diff == diff and each.node == "work" for each in found)
+    assert await store.commits(run_id, upto=2) == found[:2]
+    assert await store.commits(run_id, upto=2**70) == found
+    assert await store.commits(run_id, upto=0) == []
+
+
+async def test_a_step_is_all_or_nothing(store: Store, run_id: str, begin: Begin) -> None:
+    key = await begin("work", 1)
+    before = (await store.run(run_id), await store.journal(run_id), await store.node_runs(run_id))
+    with pytest.raises(LookupError):
+        await store.apply(
+            run_id,
+            [
+                RecordRun(RunStatus.WAITING),
+                RecordNodeRun(key, NodeRunStatus.SUCCEEDED),
+                RecordNodeRun(NodeRunKey("never begun"), NodeRunStatus.SUCCEEDED),
+            ],
+        )
+    assert (await store.run(run_id), await store.journal(run_id), await store.node_runs(run_id)) == before
+
+
+async def test_work_that_records_nothing_changes_nothing(store: Store, run_id: str, begin: Begin) -> None:
+    key = await begin("work", 1)
+    before = await store.run(run_id)
+    assert await store.apply(run_id, [StopAttempt(key, 1)]) == before.last_seq
+    assert await store.apply(run_id, []) == before.last_seq
+    assert await store.run(run_id) == before
+
+
+async def test_what_the_scheduler_says_can_be_stored(store: Store, graph: Graph) -> None:
+    version, _ = await store.save_graph(graph)
+    accepted, _ = await store.create_run(version, {"n": 0}, functions={}, tools={}, image="image")
+    shape = topology.analyse(graph)
+    assert isinstance(shape, topology.Topology)
+    run, commands = step(Run(graph, shape), events.RunStarted({"n": 0}))
+    await store.apply(accepted.run_id, commands)
+    run, commands = step(run, events.AttemptSucceeded(WORK, 1, StateDiff((SetKey("n", 1),))))
+    last = await store.apply(accepted.run_id, commands, usage=Usage(wall_s=1))
+    stored = await store.run(accepted.run_id)
+    assert (stored.status, stored.final_state, stored.last_seq) == (RunStatus.COMPLETED, {"n": 1}, last)
+    journal = await store.journal(accepted.run_id)
+    assert [record.seq for record in journal] == list(range(1, last + 1))
+    assert (journal[-1].type, journal[-1].status) == ("run", "completed")
+    assert {each.status for each in await store.node_runs(accepted.run_id)} == {NodeRunStatus.SUCCEEDED}
