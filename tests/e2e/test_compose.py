@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -40,27 +41,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, **found.env, **SETTINGS}
 
 
-def docker(*arguments: str, may_fail: bool = False) -> str:
+def docker(*arguments: str) -> str:
     done = subprocess.run(
         ["docker", *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment()
     )
-    assert may_fail or done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def sandboxes() -> list[str]:
-    """The containers that carry this deployment's name on a label, and are not of the stack itself."""
-    listed = docker("ps", "--all", "--quiet").split()
-    if not listed:
-        return []
-    # One of them may go between the two calls.
-    found = json.loads(docker("inspect", *listed, may_fail=True))
-    return [
-        each["Id"]
-        for each in found
-        if PROJECT in each["Config"]["Labels"].values()
-        and each["Config"]["Labels"].get("com.docker.compose.project") != PROJECT
-    ]
+    """The containers that this deployment has on the engine, beside its own."""
+    labels = ("sandgraph.role=sandbox", f"sandgraph.deployment={PROJECT}")
+    return docker("ps", "--all", "--quiet", *(f"--filter=label={label}" for label in labels)).split()
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +174,10 @@ def test_runs_outlive_the_container(stack: Services, api: httpx2.Client) -> None
 
 
 def test_nothing_is_left_after_down(stack: Services) -> None:
-    assert sandboxes(), "no sandbox carries the deployment's name, so this test would show nothing"
+    deadline = time.monotonic() + 60
+    while not sandboxes():
+        assert time.monotonic() < deadline, "no sandbox carries the deployment's name, so this test would show nothing"
+        time.sleep(0.5)
     stack._docker_compose.execute("down --volumes --timeout 30")
     assert sandboxes() == []
     assert docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
