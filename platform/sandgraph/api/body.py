@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from sandgraph.api.problem import HttpError
 from sandgraph.api.routes.common import Uses
-from sandgraph.api.schemas.tree import containers, items, path
+from sandgraph.api.schemas.tree import containers, items, path, shown
 from sandgraph.errors import Problem
 from sandgraph.settings import Settings
 
@@ -63,12 +63,9 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Send JSON: application/json.")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", "Send the body uncompressed.")
-    too_large = _refused(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", f"A request's body may have {limit} bytes."
-    )
     announced = request.headers.get("content-length", "")
     if "expect" in request.headers and announced.isdecimal() and int(announced[:20]) > limit:
-        raise too_large  # before the client sends it
+        raise _too_large(limit, is_unread=True)  # before the client sends it
     body, dropped = bytearray(), 0
     try:
         async with asyncio.timeout(_ARRIVAL_S):
@@ -77,14 +74,14 @@ async def read_body(request: Request, limit: int) -> bytes:
                     dropped += len(body) + len(chunk)
                     body.clear()
                     if dropped > _DRAINED * limit:
-                        break
+                        raise _too_large(limit, is_unread=True)
                 else:
                     body += chunk
     except TimeoutError:
         message = f"The body took longer than {_ARRIVAL_S} s to arrive."
-        raise _refused(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
+        raise _refused(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message, is_unread=True) from None
     if dropped:
-        raise too_large
+        raise _too_large(limit)
     return bytes(body)
 
 
@@ -128,7 +125,9 @@ def parse_json(body: bytes) -> object:
     if doubled:
         found = ((place, part) for place, _, part in containers(document) if isinstance(part, _Doubled))
         place, part = next(found, (None, doubled[0]))  # an object that was doubled itself may have been dropped
-        raise _malformed("duplicate_key", f"The key {part.key!r} is there more than once.", path((place, part.key)))
+        raise _malformed(
+            "duplicate_key", f"The key {shown(part.key)!r} is there more than once.", path((place, part.key))
+        )
     if _SURROGATE.search(text):
         _refuse_halves(document)
     return document
@@ -182,5 +181,11 @@ def _malformed(code: str, message: str, path: str = "") -> HttpError:
     return HttpError(HTTPStatus.BAD_REQUEST, Problem(path, code, message))
 
 
-def _refused(status: HTTPStatus, code: str, message: str) -> HttpError:
-    return HttpError(status, Problem("", code, message))
+def _too_large(limit: int, *, is_unread: bool = False) -> HttpError:
+    message = f"A request's body may have {limit} bytes."
+    return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message, is_unread=is_unread)
+
+
+def _refused(status: HTTPStatus, code: str, message: str, *, is_unread: bool = False) -> HttpError:
+    # What was not read of the body is in the way of the connection's next request.
+    return HttpError(status, Problem("", code, message), {"Connection": "close"} if is_unread else None)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from api_world import World
 from pydantic import BaseModel
 from starlette.testclient import TestClient
@@ -81,6 +85,32 @@ def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
     with TestClient(app) as made:
         made.event_hooks = {"response": [check]}
         yield made
+
+
+class Quiet(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@pytest.fixture
+async def port(world: World) -> AsyncIterator[int]:
+    # A small send buffer, so that a client that takes nothing is felt soon.
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(world.services()), log_config=None, lifespan="off")
+    server = Quiet(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    while not server.started:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    server.force_exit = True
+    await serving
+    listener.close()
 
 
 def _fits(template: str, path: str) -> bool:

@@ -177,6 +177,13 @@ CASES = {
     "a state that is too deep": Case(
         RUN, run({"a": {"b": nested(9)}}), "initial_state.a.b[0]" + "[0]" * 6, "state_too_deep"
     ),
+    "a state of objects as deep as is parsed": Case(
+        RUN,
+        '{"graph_id": "gr_1", "initial_state": {"b":' + '{"a":' * 515 + "1" + "}" * 517,
+        "initial_state.b" + ".a" * 8,
+        "state_too_deep",
+    ),
+    "a large body": Case(RUN, run({"long": "x" * 40_000, "a": [2**63]}), "initial_state.a[0]", "integer_out_of_range"),
     "a state with too many keys": Case(RUN, run({f"k{i}": 1 for i in range(51)}), "initial_state", "too_many_keys"),
     "an integer that is too large": Case(
         RUN, run({"a": [1, {"b": 2**63}]}), "initial_state.a[1].b", "integer_out_of_range"
@@ -196,6 +203,12 @@ CASES = {
     "malformed JSON": Case(NODES, '{"name": "f",\n "code": }', "", "invalid_json", 400),
     "JSON that breaks off": Case(NODES, '{"name": "f', "", "invalid_json", 400),
     "two documents": Case(NODES, "{} {}", "", "invalid_json", 400),
+    "an unknown field with an endless name": Case(
+        NODES, {"name": "f", "code": DOUBLE, "x" * 9_000: 1}, "x" * 128 + "…", "unknown_field"
+    ),
+    "an endless key twice": Case(
+        NODES, f'{{"{"x" * 9_000}": 1, "{"x" * 9_000}": 2}}', "x" * 128 + "…", "duplicate_key", 400
+    ),
     "NaN": Case(RUN, '{"graph_id": "gr_1", "initial_state": {"NaN": NaN}}', "", "invalid_json", 400),
     "minus infinity": Case(RUN, '{"graph_id": "gr_1", "initial_state": {"a": -Infinity}}', "", "invalid_json", 400),
     "an empty body": Case(NODES, "", "", "empty_body", 400),
@@ -245,6 +258,7 @@ def test_what_is_wrong_is_named_and_not_kept(client: TestClient, world: World, c
     assert problem["errors"][0]["path"] == case.field
     assert problem["errors"][0]["code"] == case.code
     assert problem["errors"][0]["message"]
+    assert len(answer.content) < 5_000
     assert world.stored() == before
 
 
@@ -305,7 +319,7 @@ def test_parameters_are_checked(client: TestClient, path: str, field: str, code:
 
 
 @pytest.mark.parametrize("path", ["/graph/status/{}", "/graph/state/{}", "/graph/cancel/{}", "/graph/{}"])
-@pytest.mark.parametrize("key", ["nope", "%00", "%F0%9F%98%80", "a%2Fb", "%ff", "x" * 200])
+@pytest.mark.parametrize("key", ["nope", "%00", "%F0%9F%98%80", "a%2Fb", "%ff", "x" * 2_000])
 def test_unknown_ids_are_404(client: TestClient, path: str, key: str) -> None:
     method = "POST" if "cancel" in path else "GET"
     answer = client.request(method, path.format(key))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
+import httpx2
 import pytest
 from api_world import World
 from hypothesis import HealthCheck, given
@@ -15,6 +18,8 @@ from hypothesis import settings as tests
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from sandgraph.api import body as body_module
+from sandgraph.api.app import create_app
 from sandgraph.api.body import MAX_NESTING, parse_json
 from sandgraph.api.problem import HttpError
 from sandgraph.api.schemas import parse_graph
@@ -22,7 +27,8 @@ from sandgraph.api.schemas.code import FunctionSource, ToolSource
 from sandgraph.api.schemas.graph import EdgeDocument, GraphDocument, LimitsDocument, NodeDocument
 from sandgraph.api.schemas.run import RunDocument
 from sandgraph.errors import InvalidInput
-from sandgraph.settings import Settings
+from sandgraph.model.graph import Edge, Graph, Node, NodeType
+from sandgraph.settings import Settings, load_settings
 
 DOUBLE = {"name": "double", "code": "def double(state): return 2"}
 LIMIT = 64 * 1024
@@ -67,9 +73,48 @@ def test_a_body_without_end_is_not_read_to_its_end(client: TestClient) -> None:
     assert client.post("/nodes/register", content=endless()).status_code == 413
 
 
-def test_a_client_that_asks_before_sending_is_told_at_once(client: TestClient) -> None:
-    headers = {"Expect": "100-continue", "Content-Length": str(LIMIT + 1)}
-    assert client.post("/nodes/register", content=b"", headers=headers).status_code == 413
+@pytest.mark.anyio
+async def test_a_client_that_asks_before_sending_is_told_at_once(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /nodes/register HTTP/1.1\r\nHost: x\r\nContent-Length: {10**12}\r\nExpect: 100-continue\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        await reader.read()  # to the end: the server does not wait for that body
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_client_that_sends_too_much_gets_to_read_why(port: int) -> None:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        for body in (padded(3 * LIMIT), padded(LIMIT + 1)):
+            answer = await client.post("/nodes/register", content=body)
+            assert answer.json()["code"] == "body_too_large"
+        assert (await client.post("/nodes/register", json=DOUBLE)).status_code == 201
+
+
+@pytest.mark.anyio
+async def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "_ARRIVAL_S", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /nodes/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_client_that_breaks_off_leaves_no_error(
+    port: int, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /nodes/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await asyncio.sleep(0.1)
+    assert world.stored()[0] == {}
+    assert not [each for each in caplog.records if each.levelname in {"WARNING", "ERROR"}]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +149,19 @@ def test_the_deepest_nesting_that_is_parsed_is_parsed() -> None:
     assert parse_json(json.dumps("[" * 10_000).encode()) == "[" * 10_000
     with pytest.raises(HttpError, match="nested"):
         parse_json(f"[{text}]".encode())
+
+
+def test_the_deepest_state_that_a_deployment_may_allow_goes_in_and_out(tmp_path: Path) -> None:
+    world = World.make(load_settings(data_dir=tmp_path, max_state_depth=500))
+    graph = Graph("g", (Node("s", NodeType.START), Node("e", NodeType.END)), (Edge("s", "e"),))
+    deep: object = 1
+    for level in range(500):
+        deep = [deep] if level % 2 else {"a": deep}
+    with TestClient(create_app(world.services())) as client:
+        graph_id = asyncio.run(world.catalog.create_graph(graph))[0].graph_id
+        answer = client.post("/graph/run", json={"graph_id": graph_id, "initial_state": {"deep": deep}})
+        assert answer.status_code == 200
+        assert answer.json()["final_state"]["data"]["deep"] == deep
 
 
 HOSTILE = {

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
-import uvicorn
 from api_world import World, record
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
-from sandgraph.api.app import create_app
 from sandgraph.api.routes import stream
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.model.run import RunStatus
@@ -24,31 +21,6 @@ from sandgraph.store.records import JournalRecord
 pytestmark = pytest.mark.anyio
 
 GRAPH = Graph("g", (Node("s", NodeType.START), Node("e", NodeType.END)), (Edge("s", "e"),))
-
-
-class Quiet(uvicorn.Server):
-    """A server that leaves the process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@pytest.fixture
-async def port(world: World) -> AsyncIterator[int]:
-    # A small send buffer, so that a client that takes nothing is felt soon.
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(world.services()), log_config=None, lifespan="off")
-    server = Quiet(config)
-    serving = asyncio.create_task(server.serve([listener]))
-    await until(lambda: server.started)
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    server.force_exit = True
-    await serving
-    listener.close()
 
 
 @pytest.fixture

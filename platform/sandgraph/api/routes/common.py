@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
+from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services
 from sandgraph.errors import NotFound
 
@@ -27,12 +28,12 @@ def known_id(kind: str, key: str) -> str:
         NotFound: It has no id's form.
     """
     if not _ID.fullmatch(key):
-        raise NotFound(kind, key)
+        raise NotFound(kind, shown(key))
     return key
 
 
-GraphId = Annotated[str, Path(description="The graph version.", max_length=256)]
-RunId = Annotated[str, Path(description="The run.", max_length=256)]
+GraphId = Annotated[str, Path(description="The graph version.")]
+RunId = Annotated[str, Path(description="The run.")]
 
 
 async def services_of(connection: HTTPConnection) -> Services:

@@ -132,10 +132,10 @@ class RunAccepted(Answer):
         json_schema_extra={
             "examples": [
                 {
-                    "run_id": "run_01",
-                    "graph_id": "gr_01",
+                    "run_id": "run_01M83P6WKPG4A75175D707R5SQ",
+                    "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
                     "status": "running",
-                    "message": "Ask GET /graph/status/run_01",
+                    "message": "Ask GET /graph/status/run_01M83P6WKPG4A75175D707R5SQ.",
                 }
             ]
         }

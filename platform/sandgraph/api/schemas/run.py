@@ -25,7 +25,9 @@ class RunDocument(Submitted):
     """What to run, and what it starts with."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"graph_id": "gr_01hzy3v9k2", "initial_state": {"input": 5}}]}
+        json_schema_extra={
+            "examples": [{"graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0", "initial_state": {"input": 5}}]
+        }
     )
 
     graph_id: Label = Field(description="The graph version to execute.")

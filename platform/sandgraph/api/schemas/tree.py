@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 #: A place in a document: the place of what holds it, and the key or index there. The root is None.
 Location = tuple["Location | None", object] | None
+_SHOWN = 128
+
 Container = dict[str, object] | list[object]
 
 
@@ -44,5 +46,11 @@ def join(keys: Iterator[object]) -> str:
         if isinstance(key, int):
             whole += f"[{key}]"
         else:
-            whole += f".{key}" if whole else str(key)
+            text = shown(str(key))
+            whole += f".{text}" if whole else text
     return whole.encode("utf-8", "replace").decode()
+
+
+def shown(text: str) -> str:
+    """Return a text as errors quote it: what was submitted may be as long as a body."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sandgraph.api.schemas.tree import Container, Location, join, path
+from sandgraph.api.schemas.tree import Container, Location, join, path, shown
 from sandgraph.errors import InvalidInput, Problem
 from sandgraph.settings import Settings
 
@@ -99,6 +99,6 @@ def _problem(error: Mapping[str, object], skip: int) -> Problem:
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
     if kind == "extra_forbidden":
-        message = f"There is no field {str(parts[-1])[:100]!r} here."
+        message = f"There is no field {shown(str(parts[-1]))!r} here."
     said = _MESSAGES.get(kind) or message.replace("Input should", "It must").replace("String should", "It must")
     return Problem(where, code, said if said.endswith(".") else said + ".")
