@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -25,7 +25,12 @@ BUSY_TIMEOUT_S = 5.0
 
 _FILE = "sandgraph.db"
 _READERS = 4
-_WRITER_PRAGMAS = ("synchronous = FULL", f"journal_size_limit = {64 * 1024 * 1024}")
+
+#: The write-ahead log is cut back once it is longer than this.
+_LOG_BYTES = 32 * 1024 * 1024
+
+#: Milliseconds for which cutting it waits for readers to be done.
+_LOG_PATIENCE_MS = 200
 
 #: "SGph": marks the file as ours.
 _APPLICATION_ID = 0x53477068
@@ -40,10 +45,12 @@ class Database:
     def __init__(self, path: Path, lock: FolderLock) -> None:
         self._path = path
         self._lock = lock
-        self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
+        self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous = FULL",))
         self._read_engine = _engine(path, connections=_READERS, begin="BEGIN", pragmas=("query_only = ON",))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sandgraph-store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sandgraph-store-reader")
+        self._log = path.with_name(f"{path.name}-wal")
+        self._log_bound = _LOG_BYTES
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
@@ -119,9 +126,14 @@ class Database:
         Raises:
             Unavailable: The database is locked by another program, the disk is full or broken, or it is closed.
         """
-        return await asyncio.shield(
-            asyncio.wrap_future(self._submit(self._writer, self._write_engine, work, *args, **kwargs))
-        )
+
+        def transaction() -> T:
+            with _translated(), self._write_engine.begin() as connection:
+                done = work(connection, *args, **kwargs)
+            self._cut_log()
+            return done
+
+        return await asyncio.shield(self._submit(self._writer, transaction))
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do work over one snapshot of what was committed.
@@ -129,7 +141,12 @@ class Database:
         Raises:
             Unavailable: As for `write`.
         """
-        return await asyncio.wrap_future(self._submit(self._readers, self._read_engine, work, *args, **kwargs))
+
+        def transaction() -> T:
+            with _translated(), self._read_engine.begin() as connection:
+                return work(connection, *args, **kwargs)
+
+        return await self._submit(self._readers, transaction)
 
     async def close(self) -> None:
         """Finish the work that was handed in, and close; later calls wait for the first."""
@@ -137,22 +154,25 @@ class Database:
             self._closing = asyncio.ensure_future(asyncio.to_thread(self._shut))
         await asyncio.shield(self._closing)
 
-    def _submit(
-        self,
-        pool: ThreadPoolExecutor,
-        engine: Engine,
-        work: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Future[T]:
+    def _submit(self, pool: ThreadPoolExecutor, transaction: Callable[[], T]) -> asyncio.Future[T]:
         if self._closing is not None:
             raise Unavailable("The store is closed.", code="store_unavailable")
+        return asyncio.wrap_future(pool.submit(transaction))
 
-        def transaction() -> T:
-            with _translated(), engine.begin() as connection:
-                return work(connection, *args, **kwargs)
-
-        return pool.submit(transaction)
+    def _cut_log(self) -> None:
+        """Cut the write-ahead log back, where readers that overlap without end kept SQLite from doing so by itself."""
+        # Nothing is lost where it fails: what the log holds is stored.
+        with contextlib.suppress(OSError, sqlite3.Error):
+            size = self._log.stat().st_size
+            if size <= self._log_bound:
+                return
+            with contextlib.closing(self._write_engine.raw_connection()) as connection:
+                cursor = connection.cursor()
+                cursor.execute(f"PRAGMA busy_timeout = {_LOG_PATIENCE_MS}")
+                is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                cursor.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
+            # A reader that stays may be another program's; not every write must wait for it.
+            self._log_bound = size + _LOG_BYTES if is_busy else _LOG_BYTES
 
     def _shut(self) -> None:
         self._writer.shutdown()
@@ -192,7 +212,7 @@ def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str])
     return engine
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield

@@ -21,8 +21,11 @@ def in_flight(connection: Connection) -> list[str]:
     return sorted(connection.scalars(select(run.id).where(run.status.in_(_IN_FLIGHT))))
 
 
-def interrupt(connection: Connection, run_id: str) -> None:
-    """End a run that nobody works on any more, and all that was in progress in it."""
+def interrupt(connection: Connection, run_id: str) -> bool:
+    """End a run that nobody works on any more, and all that was in progress in it; tell whether it had not ended."""
+    status = connection.scalar(select(tables.run.c.status).where(tables.run.c.id == run_id))
+    if status not in _IN_FLIGHT:
+        return False
     tried, done = tables.attempt.c, tables.node_run.c
     commands: list[Command] = [
         RecordAttempt(NodeRunKey(row.node, row.iteration), row.attempt, AttemptStatus.LOST, _ATTEMPT)
@@ -41,3 +44,4 @@ def interrupt(connection: Connection, run_id: str) -> None:
         )
     ]
     steps.apply(connection, run_id, [*commands, RecordRun(RunStatus.INTERRUPTED, _RUN)], None)
+    return True

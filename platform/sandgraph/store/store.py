@@ -188,12 +188,11 @@ class Store:
     async def interrupt_runs(self) -> list[str]:
         """End every run that has not ended as interrupted, and return their ids.
 
-        For the start, before any run begins: what is in flight then is of an earlier process.
+        For the start, before any run begins, and for the end, once nobody works on one.
         """
-        found = await self._database.read(recovery.in_flight)
-        for run_id in found:
-            await self._database.write(recovery.interrupt, run_id)
-        return found
+        # Among the writes: those that were called before may end runs.
+        found = await self._database.write(recovery.in_flight)
+        return [run_id for run_id in found if await self._database.write(recovery.interrupt, run_id)]
 
     # What a run did
 

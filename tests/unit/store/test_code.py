@@ -93,6 +93,16 @@ async def test_any_text_can_be_stored(store: Store, code: str, stored: str) -> N
     assert await store.save_code(CodeKind.FUNCTION, "f", code, code) == (version, False)
 
 
+async def test_any_version_may_have_the_code(store: Store) -> None:
+    for code in ("old \x00", "new"):
+        await store.save_code(CodeKind.FUNCTION, "f", code)
+    assert await store.has_code(CodeKind.FUNCTION, "f", "old \x00")
+    assert await store.has_code(CodeKind.FUNCTION, "f", "new")
+    assert not await store.has_code(CodeKind.FUNCTION, "f", "other")
+    assert not await store.has_code(CodeKind.FUNCTION, "g", "new")
+    assert not await store.has_code(CodeKind.TOOL, "f", "new")
+
+
 async def test_concurrent_registrations_number_the_versions(store: Store) -> None:
     made = await asyncio.gather(*(store.save_code(CodeKind.FUNCTION, "f", f"# {i}") for i in range(20)))
     assert sorted(version.version for version, _ in made) == list(range(1, 21))

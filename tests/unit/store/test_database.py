@@ -214,6 +214,36 @@ async def test_a_full_disk_loses_nothing_that_was_stored(store: Store, run_id: s
     assert await store.append_logs(run_id, NodeRunKey("work"), 1, big) == before.last_seq + 5
 
 
+async def test_readers_without_end_do_not_let_the_log_grow(
+    tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOG_BYTES", 1_000_000)
+    monkeypatch.setattr(database, "_LOG_PATIENCE_MS", 20)
+    store = await Store.open(tmp_path)
+    log = tmp_path / f"{FILE}-wal"
+    try:
+        version, _ = await store.save_graph(graph)
+        run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+        lines = [LogLine("stdout", 0.0, "x" * 10_000)] * 50
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM run").fetchall()
+            for _ in range(5):
+                await store.append_logs(run.run_id, NodeRunKey("work"), 1, lines)
+            assert log.stat().st_size > 2_000_000
+            # It was tried, in vain, and is not tried again at every write.
+            assert store._database._log_bound > 2_000_000
+            reader.execute("COMMIT")
+        for _ in range(5):
+            await store.append_logs(run.run_id, NodeRunKey("work"), 1, lines)
+        assert log.stat().st_size < 2_000_000
+        assert len(await store.journal(run.run_id)) == 500
+        timeout = await store._database.write(lambda connection: pragma(connection, "busy_timeout"))
+        assert timeout == round(database.BUSY_TIMEOUT_S * 1000)
+    finally:
+        await store.close()
+
+
 async def test_work_that_fails_leaves_the_connection_usable(store: Store) -> None:
     for _ in range(10):
         with pytest.raises(Unavailable) as failed:

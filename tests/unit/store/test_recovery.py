@@ -16,6 +16,7 @@ from sandgraph.model.commands import RecordAttempt, RecordNodeRun, RecordRun, Sc
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json
+from sandgraph.store import recovery
 from sandgraph.store.store import Store
 
 Begin = Callable[[str, int], Awaitable[NodeRunKey]]
@@ -71,6 +72,16 @@ async def test_what_was_in_flight_is_interrupted(
     ]
     assert len(await store.commits(run_id)) == 1
     assert await store.interrupt_runs() == []
+
+
+@pytest.mark.anyio
+async def test_a_run_that_ends_meanwhile_is_left_as_it_is(store: Store, run_id: str) -> None:
+    ending = asyncio.create_task(store.apply(run_id, [RecordRun(RunStatus.COMPLETED, state={})]))
+    interrupting = asyncio.create_task(store.interrupt_runs())
+    assert await ending == 3
+    assert await interrupting == []
+    assert not await store._database.write(recovery.interrupt, run_id)
+    assert (await store.run(run_id)).status is RunStatus.COMPLETED
 
 
 WRITER = """\
