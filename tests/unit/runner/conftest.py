@@ -1,141 +1,40 @@
-"""Drives the supervisor as a real process over pipes, as the host does through the engine."""
+"""Supervisors for tests, started ahead of time: they take a tenth of a second each."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
-import sys
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sandgraph_runner import protocol
-from sandgraph_runner.protocol import Check, Decoder, Frame, Job, Kind, Report, Source
+from tests.unit.runner.driver import Ended, Supervisor, source
 
-PACKAGE = Path(protocol.__file__).parent
-DEADLINE_S = 20.0
+from sandgraph_runner.protocol import Job
 
 
-@dataclass
-class Ended:
-    """Everything the supervisor said of one order."""
-
-    kind: Kind
-    report: Report
-    body: bytes
-    lines: list[list[Any]] = field(default_factory=list)
-    heartbeats: int = 0
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        assert self.kind is Kind.RESULT, (self.report, self.body.decode(), self.lines)
-        read: dict[str, Any] = json.loads(self.body)
-        return read
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        return {op["key"]: op["value"] for op in self.outcome["ops"] if op["op"] == "set"}
-
-    @property
-    def account(self) -> dict[str, Any]:
-        assert self.kind is Kind.FAILURE, self.body
-        read: dict[str, Any] = json.loads(self.body)
-        return read
-
-    def text(self, stream: str = "stdout") -> list[str]:
-        return [line[2] for line in self.lines if line[0] == stream]
-
-
-class Supervisor:
-    """A supervisor in a process of its own."""
-
-    def __init__(self, python: str = sys.executable) -> None:
-        self.process = subprocess.Popen(
-            [python, "-I", "-S", "-B", str(PACKAGE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
-        self._decoder = Decoder(64 * 1024 * 1024)
-        self._frames: list[Frame] = []
-
-    def read(self, timeout_s: float = DEADLINE_S) -> Frame | None:
-        """Return the next frame, or None at the end of the stream."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + timeout_s
-        while not self._frames:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, "the supervisor says nothing"
-            data = os.read(self.process.stdout.fileno(), 1 << 20)
-            if not data:
-                assert self._decoder.is_between_frames
-                return None
-            self._frames += self._decoder.feed(data)
-        return self._frames.pop(0)
-
-    def send(self, order: Job | Check, state: object = None) -> None:
-        kind = Kind.EXECUTE if isinstance(order, Job) else Kind.CHECK
-        body = b"" if isinstance(order, Check) else json.dumps(state or {}).encode()
-        self.write(protocol.encode(kind, order.to_meta(), body))
-
-    def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        while data:
-            data = data[self.process.stdin.write(data) :]
-
-    def hello(self) -> dict[str, object]:
-        frame = self.read()
-        assert frame is not None
-        assert frame.kind is Kind.HELLO
-        return frame.read_meta()
-
-    def ended(self) -> Ended:
-        """Read to the end of the stream, and check that the order of frames is the protocol's."""
-        lines: list[list[Any]] = []
-        heartbeats = 0
-        while (frame := self.read()) is not None:
-            meta: dict[str, Any] = frame.read_meta()
-            if frame.kind is Kind.LOG:
-                lines += meta["lines"]
-            elif frame.kind is Kind.HEARTBEAT:
-                heartbeats += 1
-            else:
-                assert self.read() is None
-                assert self.process.wait(5) == 0
-                return Ended(frame.kind, Report.from_meta(meta), frame.body, lines, heartbeats)
-        raise AssertionError("the supervisor ended without a report")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+@pytest.fixture(scope="session")
+def waiting() -> Iterator[deque[Supervisor]]:
+    supervisors = deque([Supervisor(), Supervisor()])
+    yield supervisors
+    for supervisor in supervisors:
+        supervisor.close()
 
 
 @pytest.fixture
-def supervisor() -> Iterator[Supervisor]:
-    started = Supervisor()
-    yield started
-    started.close()
-
-
-Run = Callable[..., Ended]
+def supervisor(waiting: deque[Supervisor]) -> Iterator[Supervisor]:
+    waiting.append(Supervisor())
+    taken = waiting.popleft()
+    yield taken
+    taken.close()
 
 
 @pytest.fixture
-def run(supervisor: Supervisor) -> Run:
-    """Run the function ``f`` of some code over a state, and return what the supervisor said."""
+def run(supervisor: Supervisor) -> Callable[..., Ended]:
+    """Run a function over a state, and return what the supervisor said."""
 
-    def run_code(code: str, state: dict[str, Any] | None = None, **job: Any) -> Ended:
+    def run_code(body: str, state: dict[str, Any] | None = None, **job: Any) -> Ended:  # noqa: ANN401 - Job's fields
         supervisor.hello()
-        supervisor.send(Job(function=Source("f", code), **job), state)
+        supervisor.send(Job(function=source(body), **job), state)
         return supervisor.ended()
 
     return run_code

@@ -1,0 +1,137 @@
+"""The codec: any cut of the stream gives the same frames, and nothing over a limit is waited for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandgraph_runner.protocol import (
+    OVERHEAD,
+    Check,
+    Condition,
+    Decoder,
+    Frame,
+    Job,
+    Kind,
+    ProtocolError,
+    Reason,
+    Report,
+    Source,
+    encode,
+)
+
+metas = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
+frames = st.tuples(st.sampled_from(Kind), metas, st.binary(max_size=40))
+sources = st.builds(Source, st.text(), st.text())
+conditions = st.builds(Condition, expression=st.text()) | st.builds(Condition, function=sources)
+jobs = st.builds(
+    Job,
+    function=st.none() | sources,
+    tools=st.lists(sources, max_size=2).map(tuple),
+    before=st.none() | conditions,
+    again=st.none() | conditions,
+    is_last=st.booleans(),
+    after=st.lists(conditions, max_size=3).map(tuple),
+    node=st.text(),
+)
+
+
+@given(st.lists(frames, max_size=5), st.data())
+def test_any_cut_of_the_stream_gives_the_same_frames(
+    given_frames: list[tuple[Kind, dict[str, object], bytes]], draw: st.DataObject
+) -> None:
+    stream = b"".join(encode(*frame) for frame in given_frames)
+    cuts = sorted(draw.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    decoder = Decoder(1 << 20)
+    read: list[Frame] = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        read += decoder.feed(stream[start:end])
+    assert [(frame.kind, frame.read_meta(), frame.body) for frame in read] == given_frames
+    assert decoder.is_between_frames
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_frames_or_an_error_but_nothing_else(data: bytes) -> None:
+    decoder = Decoder(1 << 10)
+    try:
+        for frame in decoder.feed(data):
+            assert isinstance(frame.kind, Kind)
+    except ProtocolError:
+        pass
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_the_limit_is_exact(size: int) -> None:
+    frame = encode(Kind.LOG, {}, b"x" * (100 + size))
+    decoder = Decoder(len(frame) - OVERHEAD + 4 - size)
+    if size:
+        with pytest.raises(ProtocolError, match="outside the limits"):
+            list(decoder.feed(frame))
+    else:
+        assert len(list(decoder.feed(frame))) == 1
+
+
+def test_a_length_over_the_limit_is_refused_before_it_comes() -> None:
+    with pytest.raises(ProtocolError, match="outside"):
+        list(Decoder(1000).feed(b"\xff\xff\xff\xff\x11"))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\0\0\0\x03\x11abc", "outside"),
+        (b"\0\0\0\x04\x63\0\0\0\0", "no frame of kind 99"),
+        (b"\0\0\0\x04\x11\0\0\0\x01", "longer than the frame"),
+    ],
+)
+def test_a_broken_header_is_refused(data: bytes, says: str) -> None:
+    with pytest.raises(ProtocolError, match=says):
+        list(Decoder(1000).feed(data))
+
+
+@pytest.mark.parametrize("meta", [b"", b"[]", b"{", b"[" * 100_000, b"\xff"])
+def test_a_meta_section_is_an_object(meta: bytes) -> None:
+    with pytest.raises(ProtocolError, match="LOG"):
+        Frame(Kind.LOG, meta).read_meta()
+
+
+@given(jobs)
+def test_a_job_survives_the_way(job: Job) -> None:
+    assert Job.from_meta(json.loads(json.dumps(job.to_meta()))) == job
+
+
+@given(st.builds(Check, st.lists(sources, max_size=3).map(tuple), st.lists(st.text(), max_size=3).map(tuple)))
+def test_a_check_survives_the_way(check: Check) -> None:
+    assert Check.from_meta(json.loads(json.dumps(check.to_meta()))) == check
+
+
+def test_a_report_survives_the_way() -> None:
+    report = Report(Reason.KILLED, "m", 1.5, 2, 3, 4, None, 9)
+    assert Report.from_meta(json.loads(json.dumps(report.to_meta()))) == report
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reason": "fine"},
+        {"reason": None},
+        {"message": 1},
+        {"cpu_s": "1"},
+        {"exit_code": "0"},
+        {"more": 1},
+        {"oom_kills": None},
+    ],
+)
+def test_a_report_of_other_fields_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        Report.from_meta({**Report().to_meta(), **changes})
+
+
+def test_a_report_needs_every_field() -> None:
+    meta = Report().to_meta()
+    del meta["signal"]
+    with pytest.raises(ProtocolError):
+        Report.from_meta(meta)

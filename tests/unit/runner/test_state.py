@@ -1,0 +1,130 @@
+"""WorkflowState, as submitted code uses it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from sandgraph_runner.state import ExpressionState, ReadOnlyState, WorkflowState
+
+
+def test_it_reads_and_writes_like_a_mapping() -> None:
+    state = WorkflowState({"a": 1})
+    state.set("b", 2)
+    state["c"] = [3]
+    state.update({"d": 4}, e=5)
+    state.update([("f", 6)])
+    assert state["a"] == state.get("a") == 1
+    assert state.get("none") is None
+    assert state.get("none", 7) == 7
+    assert "b" in state
+    assert "z" not in state
+    assert state.keys() == list(state) == ["a", "b", "c", "d", "e", "f"]
+    assert state.values() == [1, 2, [3], 4, 5, 6]
+    assert state.items()[:2] == [("a", 1), ("b", 2)]
+    assert len(state) == 6
+    assert repr(state) == "<WorkflowState with a, b, c, d, e, f>"
+
+
+def test_deleting_tells_whether_there_was_anything() -> None:
+    state = WorkflowState({"a": 1, "b": 2})
+    assert state.delete("a")
+    assert not state.delete("a")
+    del state["b"]
+    assert len(state) == 0
+    with pytest.raises(KeyError, match="b"):
+        del state["b"]
+    with pytest.raises(KeyError, match="b"):
+        _ = state["b"]
+
+
+@pytest.mark.parametrize(("key", "error"), [(1, TypeError), (None, TypeError), ("", ValueError), (b"a", TypeError)])
+def test_keys_are_strings_that_are_not_empty(key: object, error: type[Exception]) -> None:
+    state = WorkflowState()
+    with pytest.raises(error, match="a state key is"):
+        state.set(key, 1)  # type: ignore[arg-type]
+    with pytest.raises(error):
+        state.update({"good": 1, key: 2})  # type: ignore[arg-type]
+    with pytest.raises(error):
+        WorkflowState({key: 1})  # type: ignore[dict-item]
+    assert state.keys() == []
+
+
+def test_no_key_is_special() -> None:
+    state = WorkflowState({"__proto__": 1, "__class__": 2, "$ref": 3})
+    assert state.to_dict() == {"__proto__": 1, "__class__": 2, "$ref": 3}
+    assert type(state) is WorkflowState
+
+
+def test_a_value_that_is_handed_out_is_the_states_own() -> None:
+    state = WorkflowState({"a": [1]})
+    state["a"].append(2)
+    assert state["a"] == [1, 2]
+
+
+def test_to_dict_is_a_deep_copy() -> None:
+    state = WorkflowState({"a": {"b": [1]}, "c": ("x", {1})})
+    copied = state.to_dict()
+    copied["a"]["b"].append(2)
+    assert state["a"] == {"b": [1]}
+    assert copied["c"] == ("x", {1})
+
+
+def test_it_tells_where_it_is() -> None:
+    state = WorkflowState(run_id="r", node="n", iteration=2, attempt=3, idempotency_key="k")
+    assert (state.run_id, state.node, state.iteration, state.attempt, state.idempotency_key) == ("r", "n", 2, 3, "k")
+    with pytest.raises(AttributeError):
+        state.run_id = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        state.counter = 1  # type: ignore[attr-defined]
+
+
+def test_a_condition_cannot_change_it() -> None:
+    given = {"a": [1]}
+    state = ReadOnlyState(given)
+    state["a"].append(2)
+    state.to_dict()["a"].append(3)
+    assert given == {"a": [1]}
+    for change in (lambda: state.set("a", 1), lambda: state.delete("a"), lambda: state.update(a=1)):
+        with pytest.raises(TypeError, match="a condition may not change the state"):
+            change()
+    with pytest.raises(TypeError):
+        state["a"] = 1
+    with pytest.raises(TypeError):
+        del state["a"]
+
+
+def test_an_expression_reads_keys_as_attributes() -> None:
+    state: Any = ExpressionState({"counter": 1, "items": [1], "node": "mine", "_own": 2, "__dunder__": 3}, node="n")
+    assert state.counter == 1
+    assert state.items == [1]
+    assert state.node == "mine"
+    assert state._own == 2
+    assert state.__dunder__ == 3
+    assert state.iteration == 1
+    assert state.get("counter") == state["counter"] == 1
+    assert "counter" in state
+    assert getattr(state, "missing", None) is None
+
+
+def test_a_missing_key_is_named_and_those_there_are_listed() -> None:
+    with pytest.raises(AttributeError, match="the state has no key 'countr'; it has counter, items"):
+        _ = ExpressionState({"counter": 1, "items": []}).countr
+    with pytest.raises(AttributeError, match="it has no keys"):
+        _ = ExpressionState().x
+    many = {f"k{number}": 0 for number in range(1000)}
+    with pytest.raises(AttributeError, match="k19 and 980 more"):
+        _ = ExpressionState(many).x
+
+
+def test_it_can_be_copied() -> None:
+    state = ExpressionState({"a": [1]})
+    assert copy.deepcopy(state).a == [1]
+    assert copy.copy(WorkflowState({"a": 1})).to_dict() == {"a": 1}
+
+
+def test_reading_again_and_again_copies_once() -> None:
+    state = ExpressionState({"a": list(range(100_000))})
+    assert state.a is state.a

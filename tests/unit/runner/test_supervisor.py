@@ -1,0 +1,192 @@
+"""The supervisor as a process: hello, order, report, and what it does when its owner goes away."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.runner.driver import PACKAGE, Ended, Supervisor, is_gone, source
+
+from sandgraph_runner.protocol import VERSION, Check, Job, Kind, Reason, encode
+
+Run = Callable[..., Ended]
+
+
+def test_hello_tells_the_protocol_and_the_python(supervisor: Supervisor) -> None:
+    hello = supervisor.hello()
+    assert hello["version"] == VERSION
+    assert str(hello["python"]).startswith("3.")
+
+
+def test_the_version_can_be_asked_for_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", str(PACKAGE), "--version"], capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == str(VERSION)
+
+
+def test_the_package_starts_as_a_module_too() -> None:
+    code = "import runpy; runpy.run_module('sandgraph_runner', run_name='__main__')"
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, "--version"], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str(VERSION)
+
+
+def test_a_function_changes_the_state(run: Run) -> None:
+    ended = run("state.set('b', state.get('a') + 1)\nstate.delete('gone')", {"a": 1, "gone": None})
+    assert ended.kind is Kind.RESULT
+    assert ended.outcome == {
+        "ops": [{"op": "set", "key": "b", "value": 2}, {"op": "delete", "key": "gone"}],
+        "entered": True,
+        "again": None,
+        "after": [],
+    }
+    assert ended.report.reason is Reason.NONE
+    assert (ended.report.exit_code, ended.report.signal) == (None, None)
+    assert 0 < ended.report.cpu_s < 5
+    assert ended.report.peak_memory_bytes > 1024 * 1024
+
+
+def test_what_raises_is_an_error_with_an_account(run: Run) -> None:
+    ended = run("a = 1\nreturn a / 0")
+    assert ended.report.reason is Reason.ERROR
+    assert ended.report.message == "ZeroDivisionError: division by zero"
+    assert ended.account["type"] == "ZeroDivisionError"
+    assert ended.account["traceback"].startswith(
+        'Traceback (most recent call last):\n  File "<function f>", line 3, in f'
+    )
+    assert "sandgraph_runner" not in ended.account["traceback"]
+
+
+def test_a_large_state_goes_in_and_out(run: Run) -> None:
+    text = "ä" * 2_000_000
+    ended = run("state['copy'] = state['text']", {"text": text})
+    assert ended.changes == {"copy": text}
+
+
+def test_a_check_names_what_is_wrong(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.send(
+        Check((source("print('at import')\ndef f(state): ..."), source("def g(:", "f")), ("state.a", "1 +"))
+    )
+    ended = supervisor.ended()
+    problems = json.loads(ended.body)["problems"]
+    assert [(problem["index"], problem["code"]) for problem in problems] == [(1, "syntax_error"), (3, "syntax_error")]
+    assert ended.text() == ["at import"]
+
+
+def test_a_heartbeat_comes_each_second(run: Run) -> None:
+    ended = run("import time; time.sleep(1.3)")
+    assert ended.heartbeats == 1
+
+
+def test_nobody_who_speaks_first_is_needed(supervisor: Supervisor) -> None:
+    supervisor.send(Job(function=source("return {'x': 1}")))
+    supervisor.hello()
+    assert supervisor.ended().changes == {"x": 1}
+
+
+def test_without_an_order_the_end_of_stdin_is_the_end(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.close_stdin()
+    assert supervisor.read() is None
+    assert supervisor.process.wait(5) == 0
+
+
+def test_the_end_of_stdin_kills_everything(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    body = "import os, time\npid = os.fork()\nif pid: print(os.getpid(), pid, flush=True)\ntime.sleep(60)"
+    supervisor.send(Job(function=source(body)))
+    pids = [int(pid) for pid in supervisor.first_line().split()]
+    supervisor.close_stdin()
+    assert supervisor.process.wait(5) == 0
+    assert len(pids) == 2
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_a_second_order_breaks_the_protocol(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.send(Job(function=source("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")))
+    pid = int(supervisor.first_line())
+    supervisor.write(b"x")
+    assert supervisor.process.wait(5) != 0
+    assert "more than one order" in supervisor.stderr()
+    assert is_gone(pid)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [encode(Kind.RESULT, {}), b"\xff" * 9, b"\0\0\0\0\x01", encode(Kind.EXECUTE, {}) + b"!"],
+    ids=["no order", "a huge length", "no length", "something after it"],
+)
+def test_what_is_no_order_is_refused(supervisor: Supervisor, data: bytes) -> None:
+    supervisor.hello()
+    supervisor.write(data)
+    assert supervisor.process.wait(5) == 4
+    assert supervisor.stderr().startswith("sandgraph: ")
+
+
+def test_a_host_that_reads_no_more_ends_it(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.send(Job(function=source("while True: print('x' * 1000)"), max_output_bytes=1 << 30))
+    supervisor.first_line()
+    assert supervisor.process.stdout is not None
+    supervisor.process.stdout.close()
+    assert supervisor.process.wait(5) == 0
+
+
+def test_a_host_that_is_slow_loses_nothing(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.send(Job(function=source("for i in range(60_000): print(i)")))
+    time.sleep(0.5)
+    assert supervisor.ended().text() == [str(i) for i in range(60_000)]
+
+
+def test_it_ignores_the_signals_that_can_be(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGQUIT):
+        supervisor.process.send_signal(number)
+    supervisor.send(Job(function=source("return {'x': 1}")))
+    assert supervisor.ended().changes == {"x": 1}
+
+
+def test_it_is_closed_to_processes_of_its_user(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    # The files of an undumpable process belong to root, whoever runs it; for root only this tells the difference.
+    body = "import ctypes; state['dumpable'] = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)"
+    supervisor.send(Job(function=source(body)))
+    assert supervisor.ended().changes == {"dumpable": 1}
+
+
+def test_descriptors_that_leaked_into_it_are_closed() -> None:
+    with Path(__file__).open("rb") as leaked:
+        supervisor = Supervisor(pass_fds=(leaked.fileno(),))
+    supervisor.hello()
+    supervisor.send(Job(function=source("import os; return {'fds': os.listdir('/proc/self/fd')}")))
+    fds = sorted(map(int, supervisor.ended().changes["fds"]))
+    supervisor.close()
+    # Its own three, the pipe of its outcome, and the one that lists them.
+    assert fds[:3] == [0, 1, 2]
+    assert len(fds) == 5
+
+
+def test_where_there_are_no_pidfds_it_looks_again_and_again() -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(PACKAGE.parent)!r})
+from sandgraph_runner import kernel, supervisor
+kernel.open_pidfd = lambda pid: None
+sys.exit(supervisor.main())
+"""
+    supervisor = Supervisor("-c", script)
+    supervisor.hello()
+    # Nothing but the process's end is there to be seen: a daemon holds the pipes.
+    supervisor.send(Job(function=source("import os, time\nif os.fork(): os._exit(7)\ntime.sleep(60)")))
+    assert supervisor.ended().report.exit_code == 7
+    supervisor.close()
