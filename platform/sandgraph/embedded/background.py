@@ -53,9 +53,14 @@ class Background(Generic[T]):
         with self._lock:
             if self._is_closed:
                 raise _closed()
-            if self._thread is None or self._thread.has_ended:
+            call = self._thread.call(work) if self._thread is not None else None
+            if call is None:
+                # The first one, or the last one could not open the context.
                 self._thread = _Thread(self._open, self._name)
-            return self._thread.call(work)
+                call = self._thread.call(work)
+                self._thread.start()
+            assert call is not None  # noqa: S101 - a thread takes calls before it starts
+            return call
 
     async def result(self, work: Callable[[T], Awaitable[R]]) -> R:
         """Return the work's result, from any event loop.
@@ -95,14 +100,18 @@ class _Thread(Generic[T]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: set[Future[Any]] = set()
         self._guard = threading.Lock()
+        self._failure: Exception | None = None
         self._is_ending = False
         self.has_ended = False
         # A daemon: the end of the program must not wait for it before `_close_all` has told it to end.
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
         _at_exit(self)
         self._thread.start()
 
-    def call(self, work: Callable[[T], Awaitable[R]]) -> Call[R]:
+    def call(self, work: Callable[[T], Awaitable[R]]) -> Call[R] | None:
+        """Take a piece of work, unless the thread has ended."""
         future: Future[R] = Future()
         tasks: list[asyncio.Task[None]] = []
 
@@ -117,7 +126,7 @@ class _Thread(Generic[T]):
 
         with self._guard:
             if self.has_ended:
-                raise _closed()
+                return None
             self._calls.add(future)
         future.add_done_callback(self._calls.discard)
         self._tell(begin)
@@ -143,7 +152,7 @@ class _Thread(Generic[T]):
             with self._guard:
                 self.has_ended = True
             for future in list(self._calls):
-                future.set_exception(_closed())
+                future.set_exception(self._why_ended())
             _open.discard(self)
 
     async def _live(self) -> None:
@@ -158,17 +167,21 @@ class _Thread(Generic[T]):
         except Exception as error:
             if self._opened.done():
                 raise
+            self._failure = error
             self._opened.set_exception(error)
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
             self._is_ending = True
+
+    def _why_ended(self) -> Exception:
+        return self._failure or _closed()
 
     async def _do(self, work: Callable[[T], Awaitable[R]], future: Future[R]) -> None:
         try:
             result = await work(await asyncio.shield(self._opened))
         except asyncio.CancelledError:
             if self._is_ending:
-                future.set_exception(_closed())
+                future.set_exception(self._why_ended())
             else:
                 future.cancel()
         except BaseException as error:  # noqa: BLE001 - it is the caller's
