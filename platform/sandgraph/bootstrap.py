@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services
@@ -53,6 +55,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
     async with AsyncExitStack() as stack:
         store = await Store.open(settings.data_dir)
         stack.push_async_callback(store.close)
+        settings = settings.model_copy(update={"deployment": settings.deployment or deployment_of(settings.data_dir)})
         if sandboxes is None:
             sandboxes = SandboxPool(settings)
         stack.push_async_callback(sandboxes.close)
@@ -63,6 +66,17 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         await install_workflows(store, settings)
         await runs.start()
         yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings), runs)
+
+
+def deployment_of(data_dir: Path) -> str:
+    """Return the name of the deployment that uses a data folder: made up once, and kept there.
+
+    Two platforms on one engine would remove each other's sandboxes if their deployments had one name.
+    """
+    file = data_dir / "deployment"
+    if not file.exists():
+        file.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="ascii")
+    return file.read_text(encoding="ascii").strip()
 
 
 async def install_workflows(store: Store, settings: Settings) -> None:

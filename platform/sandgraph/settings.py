@@ -22,9 +22,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server binds; 0 picks a free one.")
     data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
     deployment: str = Field(
-        "default",
-        pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
-        description="Names this deployment on the containers it owns; two on one engine need different names.",
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_.-]{0,62})?$",
+        description="Names this deployment on the containers it owns; without it, a name kept in the data folder.",
     )
 
     docker_host: str | None = Field(
@@ -59,7 +59,6 @@ class Settings(BaseSettings):
     ceiling_output_kb: int = Field(16_384, ge=1, le=1_048_576, description="Most output a node may ask for.")
 
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
-    ws_buffer: int = Field(1_000, ge=1, le=100_000, description="Records read ahead for one WebSocket.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
 
 

@@ -18,6 +18,9 @@ from sandgraph.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: Largest message that a WebSocket client may send; `ping` is all that the API reads.
+_MESSAGE_BYTES = 4 * 1024
+
 #: Seconds that requests in flight get to finish once the platform was told to stop.
 _GRACE_S = 5
 
@@ -48,7 +51,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server
                 server_header=False,
                 ws="websockets-sansio",
                 ws_ping_interval=settings.ws_ping_s,
-                ws_max_size=64 * 1024,
+                ws_max_size=_MESSAGE_BYTES,
                 timeout_graceful_shutdown=_GRACE_S,
             )
             server = _Server(config)

@@ -26,8 +26,8 @@ from sandgraph.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-#: Records fetched at a time for one follower.
-_PAGE = 500
+#: Records fetched at a time for one follower: with the longest lines there are, some 2 MB.
+_PAGE = 100
 
 
 class Dispatcher:

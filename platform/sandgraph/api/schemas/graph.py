@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from sandgraph.api.schemas.tree import containers
 from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse, refuse_crowds
-from sandgraph.errors import InvalidInput, Problem
+from sandgraph.errors import InvalidInput
 from sandgraph.model.graph import DEFAULT_MAX_STEPS, MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, OnMax
 from sandgraph.model.limits import Limits
 from sandgraph.model.retry import Retry
@@ -185,16 +185,6 @@ def parse_graph(document: object, settings: Settings) -> Graph:
     read = parse(GraphDocument, document)
     # A deployment may allow fewer steps than graphs take by default.
     steps = read.max_steps if "max_steps" in read.model_fields_set else min(read.max_steps, settings.max_steps)
-    found = [
-        Problem(path, "limit_above_ceiling", f"{value} is above this deployment's ceiling of {ceiling}.")
-        for path, value, ceiling in (
-            ("max_steps", steps, settings.max_steps),
-            ("timeout_s", read.timeout_s, settings.run_timeout_s),
-        )
-        if value is not None and value > ceiling
-    ]
-    if found:
-        raise InvalidInput(found)
     return Graph(
         name=read.name,
         nodes=tuple(_node(node) for node in read.nodes),

@@ -1,0 +1,162 @@
+"""The catalog over a real store, with a sandbox that finds what the test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandgraph.errors import EngineUnavailable, InvalidInput
+from sandgraph.execution.catalog import Catalog
+from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType
+from sandgraph.model.limits import Limits
+from sandgraph.model.run import AttemptStatus, Failure, Usage
+from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox
+from sandgraph.settings import Settings
+from sandgraph.store.records import CodeKind
+from sandgraph.store.store import Store
+from sandgraph_runner.protocol import Check, Job
+
+pytestmark = pytest.mark.anyio
+
+Answer = Sequence[CheckProblem] | Broken
+
+
+class Checking:
+    """Sandboxes that only check; they remember what, and answer as told."""
+
+    def __init__(self, answer: Answer = ()) -> None:
+        self.answer = answer
+        self.checked: list[Check] = []
+        self.sandbox_id = "checking"
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def facts(self) -> Mapping[str, object]:
+        return {}
+
+    @asynccontextmanager
+    async def lease(self, limits: Limits, owner: Owner) -> AsyncIterator[Sandbox]:
+        assert owner.run_id == ""
+        assert limits == Limits()
+        yield self
+
+    async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
+        raise NotImplementedError
+
+    async def check(self, check: Check, *, timeout_s: float) -> Answer:
+        assert timeout_s > 0
+        self.checked.append(check)
+        return self.answer
+
+
+@asynccontextmanager
+async def catalog_of(
+    folder: Path, answer: Answer = (), **options: object
+) -> AsyncIterator[tuple[Catalog, Store, Checking]]:
+    store, sandboxes = await Store.open(folder), Checking(answer)
+    try:
+        yield Catalog(store, sandboxes, Settings(data_dir=folder, **options)), store, sandboxes  # type: ignore[arg-type]
+    finally:
+        await store.close()
+
+
+def graph(*edges: Edge, **options: object) -> Graph:
+    nodes = (Node("s", NodeType.START), Node("a", function="f"), Node("e", NodeType.END))
+    return Graph("g", nodes, edges or (Edge("s", "a"), Edge("a", "e")), **options)  # type: ignore[arg-type]
+
+
+async def codes(catalog: Catalog, submitted: Graph) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidInput) as refused:
+        await catalog.create_graph(submitted)
+    return [(problem.path, problem.code) for problem in refused.value.problems]
+
+
+async def test_code_is_checked_once_and_kept(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path) as (catalog, store, sandboxes):
+        for created in (True, False):
+            version, is_new = await catalog.register_function("f", "def f(state): pass")
+            assert (version.version, is_new) == (1, created)
+        assert len(sandboxes.checked) == 1
+        assert (await store.latest_code(CodeKind.FUNCTION, ["f"]))["f"].code == "def f(state): pass"
+        tool, _ = await catalog.register_tool("t", "def t(): pass", "helps")
+        assert tool.description == "helps"
+
+
+async def test_what_the_sandbox_finds_is_refused_and_not_kept(tmp_path: Path) -> None:
+    found = [CheckProblem(0, "syntax_error", "invalid syntax", 3, 7)]
+    async with catalog_of(tmp_path, found) as (catalog, store, _):
+        with pytest.raises(InvalidInput) as refused:
+            await catalog.register_function("f", "def f(:")
+        (problem,) = refused.value.problems
+        assert (problem.path, problem.code, problem.line, problem.column) == ("code", "syntax_error", 3, 7)
+        assert (await store.list_code(CodeKind.FUNCTION)).items == ()
+
+
+@pytest.mark.parametrize("status", [AttemptStatus.TIMEOUT, AttemptStatus.OOM, AttemptStatus.NO_RESULT])
+async def test_a_check_that_does_not_end_well_is_the_codes_fault(tmp_path: Path, status: AttemptStatus) -> None:
+    broken = Broken(status, Failure(status, "it broke"), Usage())
+    async with catalog_of(tmp_path, broken) as (catalog, _, __):
+        with pytest.raises(InvalidInput) as refused:
+            await catalog.register_function("f", "while True: pass")
+        assert refused.value.code == f"check_{status}"
+
+
+async def test_a_lost_sandbox_is_not_the_codes_fault(tmp_path: Path) -> None:
+    broken = Broken(AttemptStatus.LOST, Failure("lost", "the engine restarted"), Usage())
+    async with catalog_of(tmp_path, broken) as (catalog, _, __):
+        with pytest.raises(EngineUnavailable):
+            await catalog.register_function("f", "def f(state): pass")
+
+
+@pytest.mark.parametrize(("code", "expected"), [("x" * 2000, "code_too_large"), ("\ud800", "invalid_text")])
+async def test_code_that_cannot_be_kept_never_reaches_a_sandbox(tmp_path: Path, code: str, expected: str) -> None:
+    async with catalog_of(tmp_path, max_code_kb=1) as (catalog, _, sandboxes):
+        with pytest.raises(InvalidInput) as refused:
+            await catalog.register_function("f", code)
+        assert refused.value.code == expected
+        assert sandboxes.checked == []
+
+
+async def test_a_graph_is_kept_with_its_equal_conditions_compiled_once(tmp_path: Path) -> None:
+    condition = Condition("state.x > 1")
+    nodes = (*graph().nodes, Node("b", function="f"))
+    edges = (Edge("s", "a", condition), Edge("s", "b", condition), Edge("a", "e"), Edge("b", "e"))
+    async with catalog_of(tmp_path) as (catalog, store, sandboxes):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        _, created = await catalog.create_graph(Graph("g", nodes, edges))
+        assert created
+        assert [check.expressions for check in sandboxes.checked] == [("state.x > 1",)]
+        _, created = await catalog.create_graph(graph())
+        assert created
+        assert len(sandboxes.checked) == 1
+
+
+async def test_a_condition_that_does_not_compile_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    found = [CheckProblem(0, "syntax_error", "invalid syntax", 1, 5)]
+    async with catalog_of(tmp_path, found) as (catalog, store, _):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        bad = Condition("state.")
+        submitted = graph(Edge("s", "a", bad), Edge("a", "e", bad))
+        expected = [("edges[0].condition", "syntax_error"), ("edges[1].condition", "syntax_error")]
+        assert await codes(catalog, submitted) == expected
+
+
+async def test_everything_wrong_with_a_graph_is_said_at_once(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_nodes": 2, "max_steps": 5, "run_timeout_s": 10}
+    async with catalog_of(tmp_path, **options) as (catalog, store, sandboxes):
+        submitted = graph(Edge("s", "a"), Edge("a", "nowhere"), max_steps=6, timeout_s=11.0)
+        assert await codes(catalog, submitted) == [
+            ("nodes", "too_many_nodes"),
+            ("max_steps", "limit_above_ceiling"),
+            ("timeout_s", "limit_above_ceiling"),
+            ("edges[1].target", "unknown_node"),
+            ("nodes[1].function", "unknown_function"),
+        ]
+        assert sandboxes.checked == []
+        assert (await store.list_graphs()).items == ()
