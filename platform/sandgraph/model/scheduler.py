@@ -367,13 +367,10 @@ class _Draft:
     def _turn_loop(self) -> bool:
         """Start the next iteration of a loop whose present one is over, or end the loop; inner ones first."""
         for header, loop in self.topology.loops.items():
-            if header in self.open_loops and self._is_over(loop):
+            if header in self.open_loops and loop.nodes <= self.passed:
                 self._turn(loop)
                 return True
         return False
-
-    def _is_over(self, loop: Loop) -> bool:
-        return loop.nodes <= self.passed and self.open_loops.isdisjoint(loop.inner)
 
     def _turn(self, loop: Loop) -> None:
         back = {i: self.held.pop(i) for i in loop.back_edges if i in self.held}

@@ -183,7 +183,7 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
                 state[key] = other.state[key]
             else:
                 state.pop(key, None)
-        heads -= theirs
+        heads -= theirs.difference(other.heads)
         heads.update(head for head in other.heads if head not in ours)
         ours |= theirs
     return View(tuple(sorted(heads)), state, writers), conflicts

@@ -32,7 +32,6 @@ class Loop:
         back_edges: Indices of the edges that start its next iteration, in the graph's order.
         inside: Indices of the edges with both ends in it, the back edges among them.
         exits: Indices of the edges that leave it and no loop around it: they resolve when it ends.
-        inner: Headers of the loops directly inside it.
     """
 
     header: str
@@ -40,7 +39,6 @@ class Loop:
     back_edges: tuple[int, ...]
     inside: frozenset[int]
     exits: tuple[int, ...]
-    inner: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +224,8 @@ def _loops(graph: Graph, order: list[str], joins: Adjacency, back_edges: frozens
             inside[loop].append(i)
             loop = around.get(loop)
     return {
-        header: Loop(
-            header,
-            nodes[header],
-            tuple(closing[header]),
-            frozenset(inside[header]),
-            tuple(exits[header]),
-            tuple(name for name in members if name in directly),
-        )
-        for header, members in directly.items()
+        header: Loop(header, nodes[header], tuple(closing[header]), frozenset(inside[header]), tuple(exits[header]))
+        for header in directly
     }
 
 

@@ -1,7 +1,7 @@
-"""What a graph means, told a second time: by recursion over cycles and sets of commits, without events, tokens or views.
+"""What a graph means, told a second time: by recursion over cycles, with sets of commits; no events, tokens or views.
 
-A commit is the node run that made it. What a node run sees is a set of commits; the state it sees has, for each key, the
-value of the one commit in that set which set the key and of which no other such commit knew nothing or less.
+A commit is named by the node run that made it. A node run sees a set of commits, and in it, for each key, the value of
+the one commit that saw all others of the set which changed that key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Act:
 
 
 class Failed(Exception):
-    """The run fails."""
+    """The run fails, with this code."""
 
 
 @dataclass
@@ -85,19 +85,16 @@ class Oracle:
         self.saw: dict[NodeRunKey, Seen] = {}
         self.commits: dict[NodeRunKey, tuple[Seen, dict[str, Json | None]]] = {}
 
-    def run(self) -> dict[str, Json]:
-        """Return the final state.
-
-        Raises:
-            Failed: With the failure's code.
-        """
-        self._once(set(self.nodes), self.graph.entry, frozenset(), self.cycles)
-        ends = {node.name for node in self.graph.nodes if node.type is NodeType.END}
-        ends = ends or set(self.nodes) - {edge.source for edge in self.graph.edges}
-        seen = [view for name, view in self.ended.items() if name in ends]
-        if not seen:
-            raise Failed("end_not_reached")
-        return self.state(self._join(seen))
+    def run(self) -> str | dict[str, Json]:
+        """Return the final state, or the code of the failure."""
+        try:
+            self._once(set(self.nodes), self.graph.entry, frozenset(), self.cycles)
+            ends = {node.name for node in self.graph.nodes if node.type is NodeType.END}
+            ends = ends or set(self.nodes) - {edge.source for edge in self.graph.edges}
+            seen = [view for name, view in self.ended.items() if name in ends]
+            return self.state(self._join(seen)) if seen else "end_not_reached"
+        except Failed as failed:
+            return str(failed)
 
     def state(self, seen: Seen) -> dict[str, Json]:
         """Return the state that a set of commits makes."""

@@ -1,4 +1,4 @@
-"""How long property tests look: seconds in every run, the same each time; with SANDGRAPH_LONG_TESTS=1 at random, and on."""
+"""How far property tests look: for seconds and the same every time, or with SANDGRAPH_LONG_TESTS=1 far and at random."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from hypothesis import strategies as st
 from tests.unit.model.oracle import Act, dominators
@@ -11,6 +13,8 @@ from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json
+
+T = TypeVar("T")
 
 INITIAL: dict[str, Json] = {"shared": "initial"}
 
@@ -55,65 +59,97 @@ def _at(answers: list[bool], index: int) -> bool:
 _ANSWERS = st.lists(st.booleans(), max_size=4)
 
 
-@st.composite
-def programs(draw: st.DrawFn) -> Program:
-    """Graphs of up to ten nodes in which every cycle has one entry and a way out."""
-    size = draw(st.integers(3, 10))
+class Choose(Protocol):
+    """Chooses one of several, again and again."""
+
+    def __call__(self, options: Sequence[T], /) -> T: ...
+
+
+def programs() -> st.SearchStrategy[Program]:
+    """Programs that Hypothesis can make smaller."""
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Program:
+        return program(lambda options: draw(st.sampled_from(options)))
+
+    return drawn()
+
+
+def program(choose: Choose) -> Program:
+    """Choose a graph of up to twelve nodes, in which every cycle has one entry and a way out, and what its nodes do."""
+    size = choose(range(3, 13))
     names = [f"n{i}" for i in range(size)]
-    has_start, has_end = draw(st.booleans()), draw(st.integers(0, 3)) > 0
-    pairs = {(draw(st.integers(max(0, i - 3), i - 1)), i) for i in range(1, size)}
+    first = choose([0, 1])
+    graph = Graph(
+        "chosen",
+        tuple(_node(choose, name, i, size, first) for i, name in enumerate(names)),
+        tuple(_edges(choose, names, _pairs(choose, names, first))),
+        start_node=None if first else names[0],
+        max_steps=choose([60, 60, 60, 60, 5]),
+    )
+    answers = {(edge.source, edge.target): _answers(choose) for edge in graph.edges if edge.condition}
+    again = {node.name: _answers(choose) for node in graph.nodes if node.type is NodeType.LOOP}
+    return Program(graph, answers, again, {name: _writes(choose, name) for name in names})
+
+
+def _pairs(choose: Choose, names: list[str], first: int) -> set[tuple[int, int]]:
+    """Choose the edges, as pairs of numbers; those below ``first`` have none that enters them."""
+    size = len(names)
+    pairs = {(choose(range(max(0, i - 3), i)), i) for i in range(1, size)}
     for i in range(size - 1):
-        if i not in {source for source, _ in pairs} or draw(st.integers(0, 2)) == 0:
-            pairs.add((i, draw(st.integers(i + 1, size - 1))))
-    drawn = Graph("", tuple(Node(name) for name in names), _edges(names, pairs), names[0])
-    above = dominators(drawn)
+        if i not in {source for source, _ in pairs} or choose(range(3)) == 0:
+            pairs.add((i, choose(range(i + 1, size))))
+    cyclic = choose(range(4))
+    closing = [i for i in range(first, size - 1) if choose(range(4)) < cyclic]
+    # Every cycle gets a way to the last node; some get another one, too.
+    pairs |= {(i, choose([size - 1, choose(range(i + 1, size))])) for i in closing}
+    pairs |= {(i, size - 1) for i in closing}
+    forward = Graph("", tuple(map(Node, names)), tuple(Edge(names[i], names[j]) for i, j in sorted(pairs)), names[0])
+    above = dominators(forward)
     # An edge back to a dominator changes no dominators, so each of these closes a cycle with one entry.
-    for i in range(has_start, size - 1):
-        headers = [j for j in range(has_start, i + 1) if names[j] in above[names[i]]]
-        if draw(st.integers(0, 2)) == 0:
-            pairs |= {(i, draw(st.sampled_from(headers))), (i, size - 1)}
-    edges = []
-    defaults = set()
-    for source, target in sorted(pairs):
-        kind = draw(st.sampled_from("???!" if target <= source else "?!-----"))
+    pairs |= {(i, choose([j for j in range(first, i + 1) if names[j] in above[names[i]]])) for i in closing}
+    return pairs
+
+
+def _edges(choose: Choose, names: list[str], pairs: set[tuple[int, int]]) -> list[Edge]:
+    edges, defaults = list[Edge](), set[int]()
+    left = sorted(pairs)
+    while left:
+        source, target = choose(left)
+        left.remove((source, target))
+        kind = choose("???!" if target <= source else "?!-----")
         is_default = kind == "!" and source not in defaults
         if is_default:
             defaults.add(source)
         condition = Condition(f"{source}_{target}") if kind == "?" else None
         edges.append(Edge(names[source], names[target], condition, default=is_default))
-    nodes = [_node(draw, name) for name in names]
-    if has_start:
-        nodes[0] = Node(names[0], NodeType.START)
-    if has_end:
-        nodes[-1] = Node(names[-1], NodeType.END)
-    drawn_edges = tuple(draw(st.permutations(edges)))
-    graph = Graph("drawn", tuple(nodes), drawn_edges, None if has_start else names[0], draw(st.sampled_from([60] * 9 + [5])))
-    answers = {(edge.source, edge.target): draw(_ANSWERS) for edge in graph.edges if edge.condition}
-    again = {node.name: draw(_ANSWERS) for node in graph.nodes if node.type is NodeType.LOOP}
-    return Program(graph, answers, again, {name: draw(_writes(name)) for name in names})
+    return edges
 
 
-def _edges(names: list[str], pairs: set[tuple[int, int]]) -> tuple[Edge, ...]:
-    return tuple(Edge(names[i], names[j]) for i, j in sorted(pairs))
+def _node(choose: Choose, name: str, index: int, size: int, first: int) -> Node:
+    if index < first:
+        return Node(name, NodeType.START)
+    if index == size - 1 and choose(range(4)):
+        return Node(name, NodeType.END)
+    kind = choose("ffffflp")
+    if kind == "p":
+        return Node(name)
+    if kind == "f":
+        return Node(name, function=name, retry=_RETRY)
+    return Node(
+        name,
+        NodeType.LOOP,
+        function=name,
+        condition=choose([Condition("go"), None]),
+        max_iterations=choose([2, 1, 3]),
+        on_max=choose([OnMax.EXIT, OnMax.EXIT, OnMax.FAIL]),
+        retry=_RETRY,
+    )
 
 
-def _writes(name: str) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.sampled_from([name, name, name, name, name, name, "", "shared", "-shared", f"-{name}"]), max_size=3)
+def _answers(choose: Choose) -> list[bool]:
+    return [choose([False, True]) for _ in range(choose(range(5)))]
 
 
-def _node(draw: st.DrawFn, name: str) -> Node:
-    match draw(st.integers(0, 5)):
-        case 0:
-            return Node(name)
-        case 1:
-            return Node(
-                name,
-                NodeType.LOOP,
-                function=name,
-                condition=draw(st.sampled_from([None, Condition("go")])),
-                max_iterations=draw(st.integers(1, 3)),
-                on_max=draw(st.sampled_from([OnMax.EXIT, OnMax.EXIT, OnMax.FAIL])),
-                retry=_RETRY,
-            )
-        case _:
-            return Node(name, function=name, retry=_RETRY)
+def _writes(choose: Choose, name: str) -> list[str]:
+    return [choose([name, name, name, name, "", f"-{name}", "shared", "-shared"]) for _ in range(choose(range(4)))]

@@ -125,6 +125,13 @@ def test_joins_that_cross() -> None:
     assert parents(run) == {"a": (0,), "b": (0,), "y": (1, 2), "x": (1, 2), "z": (3, 4)}
 
 
+def test_a_join_of_a_branch_with_a_join_of_that_branch_forgets_neither_parent() -> None:
+    run = play(graph_of("start>a start>b a>k a>j b>j j>k k>end", plain("j"))).expects("a", "b")
+    run.succeeds("a", {"a": 1}).succeeds("b", {"b": 1}).expects("k").sees("k", a=1, b=1).succeeds("k")
+    run.completes(a=1, b=1)
+    assert parents(run) == {"a": (0,), "b": (0,), "k": (1, 2)}
+
+
 def test_joins_that_cross_and_overwrite_what_both_saw() -> None:
     run = play(graph_of("start>a start>b a>x b>x a>y b>y x>z y>z z>end")).expects("a", "b")
     run.succeeds("a", {"a": 1}).succeeds("b", {"b": 1}).expects("x", "y").succeeds("x", {"a": 2})
