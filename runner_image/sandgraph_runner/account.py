@@ -19,6 +19,7 @@ MAX_NAME_BYTES = 1024
 _MAX_FRAMES = 100
 _MAX_CHAIN = 8
 _MAX_GROUP = 10
+_MAX_TOLD = 30
 _MAX_LINE = 500
 
 # Frames of ours and of the standard library say nothing about what was submitted.
@@ -61,7 +62,7 @@ def of_exception(error: BaseException, condition: str | None = None) -> Account:
     """Describe what submitted code raised; whatever the exception's own methods do, this returns."""
     name = _name(error)
     try:
-        text = "".join(_render(error))
+        text = "".join(_render(error, [_MAX_TOLD]))
     except BaseException:  # noqa: BLE001 - an exception's own attributes may raise anything
         text = f"{name}: (the traceback cannot be shown)\n"
     return Account(name, _message(error), _middle_cut(text), condition)
@@ -72,7 +73,8 @@ def of_value(error: Unstorable) -> Account:
     return Account(error.type_name, _cut(str(error), MAX_MESSAGE_BYTES), key=_cut(error.key, MAX_NAME_BYTES))
 
 
-def _render(error: BaseException, depth: int = 0) -> Iterator[str]:
+def _render(error: BaseException, left: list[int], depth: int = 0) -> Iterator[str]:
+    """Yield the text of an exception with its causes and parts, as long as of all of them some are left to tell."""
     chain = [(error, "")]
     while len(chain) < _MAX_CHAIN:
         last = chain[-1][0]
@@ -85,6 +87,9 @@ def _render(error: BaseException, depth: int = 0) -> Iterator[str]:
         else:
             break
     for each, link in reversed(chain):
+        left[0] -= 1
+        if left[0] < 0:
+            return
         frames = list(_frames(each.__traceback__))
         if frames:
             yield "Traceback (most recent call last):\n"
@@ -96,7 +101,7 @@ def _render(error: BaseException, depth: int = 0) -> Iterator[str]:
         if isinstance(each, BaseExceptionGroup) and depth < _MAX_CHAIN:
             for number, part in enumerate(each.exceptions[:_MAX_GROUP], 1):
                 yield f"  +-- {number} of {len(each.exceptions)}\n"
-                yield from (f"  | {line}\n" for text in _render(part, depth + 1) for line in text.splitlines())
+                yield from (f"  | {line}\n" for text in _render(part, left, depth + 1) for line in text.splitlines())
         yield link
 
 

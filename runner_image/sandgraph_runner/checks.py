@@ -11,6 +11,7 @@ from typing import Any
 from sandgraph_runner.account import of_exception
 from sandgraph_runner.loading import Loader, filename_of
 from sandgraph_runner.protocol import Check, Source
+from sandgraph_runner.tools import job_tools
 
 _SHOWN = 20
 
@@ -36,12 +37,14 @@ def run_check(check: Check, *, callables: Mapping[str, Callable[..., Any]] | Non
         callables: Live functions that stand in for the sources of these names; nothing can be wrong with them.
     """
     problems = []
-    with Loader(callables) as loader:
+    # A tool that a module registers is its own affair, and gone with the check.
+    with Loader(callables) as loader, job_tools({}):
         for index, source in enumerate(check.sources):
             if source.name not in (callables or {}):
                 problems.append(_check_source(index, source, loader))
         for index, expression in enumerate(check.expressions, len(check.sources)):
-            code = _compile(index, partial(loader.compile_expression, expression))
+            indent = len(expression) - len(expression.lstrip(" \t"))
+            code = _compile(index, partial(loader.compile_expression, expression), indent)
             problems.append(code if isinstance(code, Problem) else None)
     return [problem for problem in problems if problem is not None]
 
@@ -69,11 +72,14 @@ def _check_source(index: int, source: Source, loader: Loader) -> Problem | None:
     return None
 
 
-def _compile(index: int, compile_it: Callable[[], CodeType]) -> CodeType | Problem:
+def _compile(index: int, compile_it: Callable[[], CodeType], indent: int = 0) -> CodeType | Problem:
     try:
         return compile_it()
     except SyntaxError as error:
-        return Problem(index, "syntax_error", error.msg or "invalid syntax", error.lineno or None, error.offset or None)
+        line = error.lineno or 1
+        # At the end of an expression the compiler says 0.
+        column = (error.offset or len((error.text or "").rstrip("\n")) + 1) + (indent if line == 1 else 0)
+        return Problem(index, "syntax_error", error.msg or "invalid syntax", line, column)
     except (RecursionError, MemoryError):
         return Problem(index, "syntax_error", "the code is too deeply nested")
     except (ValueError, OverflowError) as error:

@@ -74,7 +74,8 @@ class Loader:
         Raises:
             SyntaxError, ValueError, RecursionError, MemoryError: It does not compile.
         """
-        return self._compile(source.code, filename_of(source, kind), "exec")
+        # Editors on Windows put a byte order mark first; in a file Python would skip it.
+        return self._compile(source.code.removeprefix("\ufeff"), filename_of(source, kind), "exec")
 
     def compile_expression(self, expression: str) -> CodeType:
         """Compile a condition's expression.
@@ -82,7 +83,7 @@ class Loader:
         Raises:
             SyntaxError, ValueError, RecursionError, MemoryError: It does not compile.
         """
-        return self._compile(expression, "<condition>", "eval")
+        return self._compile(expression.strip(" \t"), "<condition>", "eval")
 
     def execute(self, source: Source, code: CodeType, kind: str = "function") -> ModuleType:
         """Run the module level of a compiled source and return the module.
