@@ -98,6 +98,8 @@ class _Step:
             case RecordNodeRun():
                 self._node_run(command)
             case StartAttempt(key, attempt):
+                if attempt > 1:
+                    self._node_run(RecordNodeRun(key, NodeRunStatus.RUNNING), is_new=False)
                 self.attempts.begin(
                     {
                         "node": key.node,
@@ -156,7 +158,7 @@ class _Step:
             self.run["finished_at"] = self.ts
             self.final_state = state
 
-    def _node_run(self, command: RecordNodeRun) -> None:
+    def _node_run(self, command: RecordNodeRun, *, is_new: bool = True) -> None:
         values: Values = {
             "status": command.status.value,
             "message": command.message,
@@ -164,7 +166,7 @@ class _Step:
             "finished_at": None if command.status in IN_FLIGHT else self.ts,
         }
         key = command.key
-        if command.status in {NodeRunStatus.RUNNING, NodeRunStatus.SKIPPED}:
+        if is_new and command.status in {NodeRunStatus.RUNNING, NodeRunStatus.SKIPPED}:
             begun: Values = {"node": key.node, "iteration": key.iteration, "started_at": self.ts}
             self.node_runs.begin(begun | values)
         else:

@@ -158,6 +158,21 @@ async def test_a_failed_attempt_is_retried_and_then_fails_the_run(tmp_path: Path
         assert node_run.attempts[0].usage == Usage(wall_s=0.5)
 
 
+async def test_a_node_run_is_running_again_in_its_next_attempt(tmp_path: Path) -> None:
+    seen: list[NodeRunStatus] = []
+
+    async def fails_once(assignment: Assignment, _: OnLines) -> Outcome:
+        seen.append(next(n.status for n in await store.node_runs(assignment.run_id) if n.node == "a"))
+        if assignment.attempt == 1:
+            return Broken(AttemptStatus.ERROR, Failure("error", "ValueError: no"), Usage())
+        return wrote()
+
+    graph = chain("a", retry=Retry(max_attempts=2, initial_s=0.01))
+    async with dispatching(tmp_path, fails_once) as (dispatcher, store, _):
+        await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+    assert seen == [NodeRunStatus.RUNNING, NodeRunStatus.RUNNING]
+
+
 async def test_a_crash_in_the_worker_costs_the_attempt_not_the_run(tmp_path: Path) -> None:
     async def crashes(assignment: Assignment, _: OnLines) -> Outcome:
         if assignment.attempt == 1:
