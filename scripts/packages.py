@@ -30,7 +30,7 @@ def ensure(root: Path) -> Path:
     if version is None:
         raise SetupError(f"{python} does not run; remove {folder} and run `make setup` again.")
     now = {"python": version, "lock": _hash(root / LOCK), "project": _hash(root / "pyproject.toml"), "root": str(root)}
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"]
     if (before.get("python"), before.get("lock")) != (now["python"], now["lock"]):
         command = [*pip, "--require-hashes", "--requirement", str(root / LOCK)]
         spent = work(TOPIC, f"installing {LOCK}", command, timeout_s=INSTALL_S)
