@@ -98,10 +98,12 @@ def _show_record(console: Console, record: JsonObject) -> None:
     kind, node = record.get("kind"), record.get("node") or ""
     message = _harmless(str(record["message"]))
     if kind == "log":
-        console.print(Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), f"│ {message}"))
+        console.print(Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), f"│ {message}"), soft_wrap=True)
     elif record.get("type") in {"node", "run"}:
         style = _STYLES.get(str(record["status"]), "bold")
-        console.print(Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), (f"● {message}", style)))
+        console.print(
+            Text.assemble((f"{clock} ", "dim"), (f"{node:>28} ", "cyan"), (f"● {message}", style)), soft_wrap=True
+        )
 
 
 def _show_nodes(console: Console, status: JsonObject) -> None:
