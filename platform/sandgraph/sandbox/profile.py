@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from sandgraph.errors import ConfigurationError
 from sandgraph.model.limits import Limits
 from sandgraph_runner import protocol
 
@@ -107,13 +108,19 @@ def resource_limits(limits: Limits) -> dict[str, object]:
     }
 
 
-def load_seccomp() -> str | None:
-    """Return our seccomp profile's text: from the installed package, or from the source tree beside the runner."""
+def load_seccomp() -> str:
+    """Return our seccomp profile's text: from the installed package, or from the source tree beside the runner.
+
+    Raises:
+        ConfigurationError: It is in neither; the engine's own profile is no substitute.
+    """
     installed = resources.files("sandgraph.sandbox") / "seccomp.json"
     if installed.is_file():
         return installed.read_text(encoding="utf-8")
     source = Path(protocol.__file__).parent.parent / "seccomp.json"
-    return source.read_text(encoding="utf-8") if source.is_file() else None
+    if not source.is_file():
+        raise ConfigurationError(f"The seccomp profile {source} is missing; install Sandgraph again.")
+    return source.read_text(encoding="utf-8")
 
 
 def _tmpfs(size: int, inodes: int) -> str:
