@@ -97,7 +97,7 @@ class _Thread(Generic[T]):
         self._loop = asyncio.new_event_loop()
         self._opened: asyncio.Future[T] = self._loop.create_future()
         self._closing = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._calls: set[Future[Any]] = set()
         self._guard = threading.Lock()
         self._failure: Exception | None = None
@@ -113,13 +113,13 @@ class _Thread(Generic[T]):
     def call(self, work: Callable[[T], Awaitable[R]]) -> Call[R] | None:
         """Take a piece of work, unless the thread has ended."""
         future: Future[R] = Future()
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[R]] = []
 
         def begin() -> None:
-            task = self._loop.create_task(self._do(work, future))
+            task = self._loop.create_task(self._do(work))
             tasks.append(task)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda task: self._hand_over(task, future))
 
         def cancel() -> None:
             self._tell(lambda: [task.cancel() for task in tasks])
@@ -169,6 +169,7 @@ class _Thread(Generic[T]):
                 raise
             self._failure = error
             self._opened.set_exception(error)
+            self._opened.exception()  # asyncio would log it if no call was waiting yet.
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
             self._is_ending = True
@@ -176,18 +177,23 @@ class _Thread(Generic[T]):
     def _why_ended(self) -> Exception:
         return self._failure or _closed()
 
-    async def _do(self, work: Callable[[T], Awaitable[R]], future: Future[R]) -> None:
-        try:
-            result = await work(await asyncio.shield(self._opened))
-        except asyncio.CancelledError:
+    async def _do(self, work: Callable[[T], Awaitable[R]]) -> R:
+        return await work(await asyncio.shield(self._opened))
+
+    def _hand_over(self, task: asyncio.Task[R], future: Future[R]) -> None:
+        """Give the caller what the work came to; a task that is cancelled before its first step comes here, too."""
+        self._tasks.discard(task)
+        if future.done():
+            return
+        if task.cancelled():
             if self._is_ending:
                 future.set_exception(self._why_ended())
             else:
                 future.cancel()
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        elif (error := task.exception()) is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)
+            future.set_result(task.result())
 
 
 def _closed() -> Unavailable:

@@ -66,7 +66,7 @@ class WorkflowEngine:
         folder = None if data_dir is None else Path(data_dir)
         if folder is None and settings is not None and "data_dir" in settings.model_fields_set:
             folder = settings.data_dir
-        self._settings = settings_of(settings, options, folder)
+        self._settings = settings_of(settings, options)
         live: dict[Source, Function] | None = None
         if sandbox == "inprocess":
             say_that_there_are_no_sandboxes()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import platform
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -37,21 +34,18 @@ class Host(Protocol):
         """Answers for them."""
 
 
-def settings_of(settings: Settings | None, options: Mapping[str, object], data_dir: Path | None) -> Settings:
-    """Return an engine's settings, with a deployment of its own where none is chosen.
+def settings_of(settings: Settings | None, options: Mapping[str, object]) -> Settings:
+    """Return an engine's settings.
 
     Raises:
         ConfigurationError: They cannot work.
     """
-    if settings is not None and options:
+    if settings is None:
+        # The environment's deployment is a server's: an engine of that name would remove the server's containers.
+        return load_settings(**{"deployment": "", **options})
+    if options:
         raise ConfigurationError(f"Give either settings or single ones of them ({', '.join(sorted(options))}).")
-    made = load_settings(**options) if settings is None else settings
-    if "deployment" in made.model_fields_set:
-        return made
-    # Whoever starts removes the containers that an earlier process of its deployment left. Engines that live side by
-    # side must differ, and those of one folder, which cannot, should not.
-    where = f"{platform.node()}:{data_dir.resolve()}".encode() if data_dir else secrets.token_bytes()
-    return made.model_copy(update={"deployment": f"embedded-{hashlib.sha256(where).hexdigest()[:16]}"})
+    return settings
 
 
 @asynccontextmanager

@@ -421,9 +421,8 @@ def test_an_engine_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_engine_that_was_never_used_starts_nothing() -> None:
-    before = threading.active_count()
-    with WorkflowEngine():
-        assert threading.active_count() == before
+    with WorkflowEngine() as engine:
+        assert engine._background._thread is None
 
 
 def test_a_folder_keeps_runs(tmp_path: Path) -> None:
@@ -437,15 +436,13 @@ def test_a_folder_keeps_runs(tmp_path: Path) -> None:
             asyncio.run(later.run(result["graph_id"]))
 
 
-def test_each_engine_owns_its_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deployment(**arguments: Any) -> str:  # noqa: ANN401
-        return WorkflowEngine(**arguments)._settings.deployment
-
-    assert len({deployment(), deployment(), deployment(data_dir=tmp_path)}) == 3
-    assert deployment(data_dir=tmp_path) == deployment(data_dir=tmp_path)
-    assert deployment(deployment="mine") == deployment(settings=load_settings(deployment="mine")) == "mine"
-    monkeypatch.setenv("SANDGRAPH_DEPLOYMENT", "environment")
-    assert deployment() == "environment"
+def test_an_engine_has_a_deployment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDGRAPH_DEPLOYMENT", "server")
+    monkeypatch.setenv("SANDGRAPH_WORKER_SLOTS", "7")
+    assert WorkflowEngine()._settings.deployment == ""
+    assert WorkflowEngine()._settings.worker_slots == 7
+    assert WorkflowEngine(deployment="mine")._settings.deployment == "mine"
+    assert WorkflowEngine(settings=load_settings(deployment="mine"))._settings.deployment == "mine"
 
 
 def test_arguments_that_make_no_engine() -> None:

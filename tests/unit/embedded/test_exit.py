@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,18 +26,14 @@ engine.register_graph(graph.add_node("n", wait))
 
 ENDS = {
     "used": """
-engine.register_graph(graph.add_node("n", lambda state: {"a": 1}))
+engines = [engine, *(WorkflowEngine(sandbox="inprocess") for _ in range(2)), WorkflowEngine()]
+graph.add_node("n", lambda state: {"a": 1})
+for each in engines[:3]:
+    each.register_graph(graph)
 for _ in range(2):
     print(asyncio.run(engine.run(graph.graph_id))["status"])
 """,
-    "unused": "",
-    "running": WAIT + "print(asyncio.run(engine.start_run(graph.graph_id))[:4])",
-    "exit": WAIT + "asyncio.run(engine.start_run(graph.graph_id)); sys.exit(0)",
-    "several": """
-others = [WorkflowEngine(sandbox="inprocess") for _ in range(3)]
-for each in others:
-    each.register_graph(WorkflowGraph("g", start_node="n").add_node("n"))
-""",
+    "running": WAIT + "print(asyncio.run(engine.start_run(graph.graph_id))[:4]); sys.exit()",
     "thread": """
 def use():
     engine.register_graph(graph.add_node("n", lambda state: None))
@@ -63,18 +59,25 @@ PRINTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
+    """All of them, started at one time."""
+    started = {}
+    for name, end in ENDS.items():
+        folder = tmp_path_factory.mktemp(name)
+        command = [sys.executable, "-W", "error", "-c", BEGIN + end]
+        pipe, environment = subprocess.PIPE, {"TMPDIR": str(folder)}
+        started[name] = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment), folder
+    yield started
+    for program, _ in started.values():
+        program.kill()
+        program.wait()
+
+
 @pytest.mark.parametrize("name", ENDS)
-def test_a_program_that_forgets_its_engine(name: str, tmp_path: Path) -> None:
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BEGIN + ENDS[name]],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={"TMPDIR": str(tmp_path)},
-    )
-    assert (done.returncode, done.stdout) == (0, PRINTED.get(name, ""))
-    assert [line for line in done.stderr.splitlines() if "trusted code" not in line] == []
-    assert time.monotonic() - began < 20
-    assert list(tmp_path.iterdir()) == []
+def test_a_program_that_forgets_its_engine(name: str, programs: dict[str, tuple[subprocess.Popen[str], Path]]) -> None:
+    program, folder = programs[name]
+    printed, errors = program.communicate(timeout=30)
+    assert (program.returncode, printed) == (0, PRINTED[name]), errors
+    assert [line for line in errors.splitlines() if "trusted code" not in line] == []
+    assert list(folder.iterdir()) == []
