@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 from served import Served, serve
@@ -15,6 +16,8 @@ from sandgraph.errors import SandgraphError
 from sandgraph.sandbox.engine import Engine, Labelled
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL
 from sandgraph.settings import Settings, load_settings
+
+T = TypeVar("T")
 
 #: The fixtures that need the engine; a test that uses one of them gets the marker `docker`.
 _OF_ENGINE = frozenset({"engine_required", "engine_settings", "containers_of", "deployment", "served"})
@@ -46,7 +49,7 @@ def engine_trouble() -> str | None:
             await engine.close()
         return None
 
-    return asyncio.run(connect())
+    return _run(connect)
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +67,18 @@ def engine_settings(engine_required: None) -> Settings:  # noqa: ARG001 - needed
 
 @pytest.fixture
 def containers_of(engine_required: None) -> Callable[[str], list[Labelled]]:  # noqa: ARG001 - needed, not used
-    """Returns the containers, running or not, that the engine has of a deployment. Not for use in async tests."""
+    """Returns the containers, running or not, that the engine has of a deployment."""
 
     def containers(deployment: str) -> list[Labelled]:
-        return asyncio.run(_containers(deployment))
+        return _run(lambda: _containers(deployment))
 
     return containers
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine from fixtures that async ones may ask for: the event loop of this thread is theirs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
 
 
 async def _containers(deployment: str) -> list[Labelled]:
@@ -85,7 +94,7 @@ async def _containers(deployment: str) -> list[Labelled]:
 def nothing_left(engine_settings: Settings) -> Iterator[None]:
     """Fails the module's last test if a container of `engine_settings` is left after every other fixture's end."""
     yield
-    left = asyncio.run(_containers(engine_settings.deployment))
+    left = _run(lambda: _containers(engine_settings.deployment))
     assert not left, f"containers are left: {left}"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 import struct
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -53,6 +53,10 @@ class Peer:
                 raise asyncio.CancelledError
             for frame in self._decoder.feed(data):
                 return frame
+
+    def close(self) -> None:
+        """Break the connection."""
+        self._end.close()
 
     async def hang(self) -> NoReturn:
         await asyncio.Event().wait()
@@ -108,7 +112,7 @@ class FakeEngine(Engine):
         self.script = script
         self.containers: dict[str, FakeContainer] = {}
         self.calls: list[tuple[str, str]] = []
-        self.faults: dict[str, deque[Exception]] = {}
+        self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.facts = EngineFacts("1.0", "sha256:0", "runc", 2)
         self.is_closed = False
         self.ids = itertools.count()
@@ -170,7 +174,7 @@ class FakeEngine(Engine):
 
     def _note(self, method: str, name: str) -> None:
         self.calls.append((method, name))
-        if self.faults.get(method):
+        if self.faults[method]:
             raise self.faults[method].popleft()
 
     def _get(self, container_id: str) -> FakeContainer:

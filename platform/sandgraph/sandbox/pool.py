@@ -92,8 +92,8 @@ class SandboxPool:
             return
         self._is_closed = True
         if self._parts is not None:
-            self._parts.stock.close()
             await self._tasks.cancel()
+            self._parts.stock.close()
             await self._parts.fleet.close(CLOSE_S)
         await self._engine.close()
 

@@ -38,6 +38,7 @@ class Stock:
         self._warm: deque[Container] = deque()
         self._line: deque[asyncio.Future[Container]] = deque()
         self._starting = 0
+        self._is_closed = False
         self._demand = asyncio.Event()
         self._trouble: Unavailable | None = None
         for number in range(parallelism):
@@ -87,12 +88,14 @@ class Stock:
             self._demand.set()
 
     def close(self) -> None:
-        """Turn away whoever stands in line; the fleet destroys the containers."""
+        """Turn away whoever stands in line, and destroy what waits or comes back; the starters must have ended."""
+        self._is_closed = True
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
                 turn.set_exception(EngineUnavailable("The sandboxes are being shut down."))
-        self._warm.clear()
+        while self._warm:
+            self._fleet.destroy(self._warm.popleft())
 
     def _add(self, container: Container) -> None:
         while self._line:
@@ -100,7 +103,10 @@ class Stock:
             if not turn.done():
                 turn.set_result(container)
                 return
-        self._warm.append(container)
+        if self._is_closed:
+            self._fleet.destroy(container)
+        else:
+            self._warm.append(container)
 
     def _is_short(self) -> bool:
         return len(self._warm) + self._starting < self._size + len(self._line)

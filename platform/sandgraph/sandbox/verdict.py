@@ -12,7 +12,7 @@ from sandgraph_runner.protocol import Reason, Report
 SIGKILL = 9
 
 #: What the supervisor exits with when its stdin ended, which only the loss of its owner does.
-_ORPHANED = 0
+_ORPHANED = 3
 _KILLED = 128 + SIGKILL
 
 
