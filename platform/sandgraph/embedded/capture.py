@@ -16,7 +16,7 @@ from typing import Any
 from sandgraph.embedded.imports import GIVEN, import_of, is_shared, submodules
 from sandgraph.embedded.literals import expression, literal, reduced
 from sandgraph.embedded.locate import cells_of, defaults_of, functions_of, is_literal, locate_class, locate_function
-from sandgraph.embedded.source import File, Located, Uncapturable, names_used, shifted
+from sandgraph.embedded.source import LAMBDA, File, Located, Uncapturable, names_used, shifted
 
 _INDENT = "    "
 
@@ -230,12 +230,15 @@ class _Module:
         if isinstance(located.node, ast.Lambda):
             text = f"{inner} = {text}"
         after = [f"{each} = {inner}" for each in own if each != inner]
-        if not before and not after:
-            return text
-        lines = [*before, shifted(text, "", _INDENT)[len(_INDENT) :], *after, f"return {inner}"]
-        maker = self._free(f"_make_{name}")
-        self._objects[maker] = None
-        return f"def {maker}():\n" + "\n".join(_INDENT + line for line in lines) + f"\n\n\n{name} = {maker}()"
+        if before or after:
+            lines = [*before, shifted(text, "", _INDENT)[len(_INDENT) :], *after, f"return {inner}"]
+            maker = self._free(f"_make_{name}")
+            self._objects[maker] = None
+            body = "\n".join(_INDENT + line for line in lines)
+            text = f"def {maker}():\n{body}\n\n\n{name} = {maker}()"
+        own_name = getattr(value, "__name__", name)
+        is_lambda = isinstance(located.node, ast.Lambda)
+        return text if own_name == (LAMBDA if is_lambda else inner) else f"{text}\n\n\n{name}.__name__ = {own_name!r}"
 
     def _bind(self, name: str, scope: _Scope, *, is_at_once: bool) -> str | None:
         """Let a name mean its object: in the module, or else by a line that goes before the definition."""

@@ -312,9 +312,10 @@ def test_decorators_of_ones_own_are_applied_once() -> None:
     assert again(stacked)(1) == stacked(1) == 1111
 
     def uses() -> object:
-        return tripled(2), stacked(2), fibonacci(10)
+        return tripled(2), stacked(2), fibonacci(10), tripled.__name__, stacked.__name__
 
     assert again(uses)() == uses()
+    assert again(uses)()[3:] == ("tripled", "wrapper")
 
 
 def test_decorators_of_the_standard_library_are_applied_again() -> None:
