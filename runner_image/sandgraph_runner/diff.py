@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sandgraph_runner.plain import Unstorable, checked_key, to_text
+from sandgraph_runner.plain import Unstorable, checked_key, storable
 from sandgraph_runner.protocol import Job
 
 # Taken before submitted code could replace them.
@@ -62,8 +62,9 @@ class Diff:
             after[name] = value
             if name in self.before and self.before[name] is value and name not in handed_out:
                 continue
-            text = self.texts[name] = to_text(name, value, job.max_depth)
-            if name in self.before and text == self._text_before(name, text):
+            copy = storable(name, value, job.max_depth)
+            text = self.texts[name] = _encode(copy)
+            if name in self.before and self._was(name, copy, text):
                 continue
             total += len(text) if text.isascii() else len(text.encode())
             if total > job.max_result_bytes:
@@ -72,13 +73,13 @@ class Diff:
         self.after = after
         self.ops = [ops[key] for key in sorted(ops)]
 
-    def _text_before(self, key: str, text: str) -> str | None:
-        value = self.before[key]
-        if isinstance(value, dict | list):
-            if text[0] not in "[{":
-                return None
+    def _was(self, key: str, value: object, text: str) -> bool:
+        """Tell whether a key had this value, with this text, before."""
+        before = self.before[key]
+        if isinstance(before, dict | list):
             # It may have been changed in place, so what it was is parsed anew, once for all keys.
             if self._pristine is None:
                 self._pristine = _decode(self._state)
-            value = self._pristine[key]
-        return _encode(value)
+            before = self._pristine[key]
+        # Only the texts tell True from 1 apart, but to compare the values first is ten times as fast.
+        return bool(before == value) and _encode(before) == text

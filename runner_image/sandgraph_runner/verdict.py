@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sandgraph_runner.account import MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_TRACEBACK_BYTES
@@ -30,9 +31,12 @@ _PROBLEM_CODES = frozenset({"syntax_error", "import_failed", "name_not_defined",
 _AROUND = 3
 
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-# Without any of these, no number can be out of range and no string hold a lone surrogate.
-_SUSPICIOUS = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}|\\u[dD][89a-fA-F]")
+_STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
+# All digits to 0, so that the numbers that may be out of range can be looked for as plain text.
+_AS_ZEROS = bytes(48 if byte in b"0123456789" else 101 if byte in b"eE" else byte for byte in range(256))
+_LARGE = (b"0" * 19, b"e000", b"e+000")
 
 
 class Invalid(Exception):
@@ -150,7 +154,7 @@ def _check_outcome(body: bytes, job: Job, state: bytes) -> None:
     expected = 0 if again and not job.is_last else len(job.after)
     if not isinstance(after, list) or len(after) != expected or not all(isinstance(each, bool) for each in after):
         raise Invalid("the outcome's 'after' does not fit the job")
-    keys = _check_ops(outcome["ops"], job, is_suspicious=_SUSPICIOUS.search(body) is not None)
+    keys = _check_ops(outcome["ops"], job, is_suspicious=_is_suspicious(body))
     if keys and not (entered and job.function is not None):
         raise Invalid("the outcome changes the state, though no function was to be called")
     _check_count(keys, job, state)
@@ -212,7 +216,7 @@ def _check_problems(body: bytes, check: Check) -> None:
             and problem["code"] in _PROBLEM_CODES
             and isinstance(problem["message"], str)
         )
-        if not is_sound or _SUSPICIOUS.search(body):
+        if not is_sound or _SURROGATE.search(body):
             raise Invalid("a problem's fields are not of the protocol's types")
 
 
@@ -227,7 +231,7 @@ def _account(body: bytes, order: Job | Check) -> Verdict:
         raise Invalid("the account's fields are not of the protocol's types")
     if account["condition"] not in {None, *_condition_names(order)}:
         raise Invalid("the account names a condition that was not asked")
-    if _SUSPICIOUS.search(body):
+    if _is_suspicious(body):
         try:
             plain(account, 1)
         except Unstorable:
@@ -250,11 +254,9 @@ def _parse(body: bytes, max_depth: int) -> Any:  # noqa: ANN401 - JSON
     Raises:
         Invalid: It is not JSON of that kind.
     """
-    depth, deepest = 0, 0
     # Before the parser sees it: this takes neither stack nor much memory.
-    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
+    brackets = _without_strings(body).translate(None, _NOT_BRACKETS)
+    deepest = max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
     if deepest > max_depth:
         raise Invalid(f"the outcome is nested {deepest} levels deep; {max_depth} are allowed, those around a value too")
     try:
@@ -263,6 +265,17 @@ def _parse(body: bytes, max_depth: int) -> Any:  # noqa: ANN401 - JSON
         raise Invalid(f"the outcome is not valid UTF-8 at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise Invalid(f"the outcome is not JSON: {str(error)[:200]}") from None
+
+
+def _without_strings(body: bytes) -> bytes:
+    # Without escapes, what is between quotes is every second part; that takes a fifth of the pattern's time.
+    return _STRINGS.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
+
+
+def _is_suspicious(body: bytes) -> bool:
+    """Tell whether some number may be out of range, or some string may hold a lone surrogate."""
+    numbers = _without_strings(body).translate(_AS_ZEROS)
+    return any(large in numbers for large in _LARGE) or _SURROGATE.search(body) is not None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

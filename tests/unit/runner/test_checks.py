@@ -21,7 +21,7 @@ def check(code: str, name: str = "f") -> Problem | None:
         "async def f(state): ...",
         "f = lambda state: None",
         "class f:\n    def __init__(self, state): ...",
-        "from sandgraph import WorkflowState, tool\n@tool\ndef f(state: WorkflowState) -> None: ...",
+        "@tool\ndef f(state: WorkflowState) -> None: assert get_global_registry() is tools",
         "\ufeffdef f(state): ...",
         "def f(state): ...\r\n",
     ],

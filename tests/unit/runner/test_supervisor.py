@@ -73,7 +73,10 @@ def test_a_large_state_goes_in_and_out(run: Run) -> None:
 def test_a_check_names_what_is_wrong(supervisor: Supervisor) -> None:
     supervisor.hello()
     supervisor.send(
-        Check((source("print('at import')\ndef f(state): ..."), source("def g(:", "f")), ("state.a", "1 +"))
+        Check(
+            (source("from sandgraph import tool\nprint('at import')\ndef f(state): ..."), source("def g(:", "f")),
+            ("state.a", "1 +"),
+        )
     )
     ended = supervisor.ended()
     problems = json.loads(ended.body)["problems"]

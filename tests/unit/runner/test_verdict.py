@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandgraph_runner.plain import INT_MAX, INT_MIN, Unstorable, plain, to_text
+from sandgraph_runner.plain import INT_MAX, INT_MIN, Unstorable, plain, storable
 from sandgraph_runner.protocol import Check, Condition, Job, Reason, Source
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, Message, Verdict, as_message, judge
 
@@ -50,7 +50,9 @@ def test_a_good_outcome_is_passed_on_byte_for_byte() -> None:
 
 @given(st.dictionaries(st.text(min_size=1), json_values, max_size=4))
 def test_whatever_the_child_may_write_is_accepted(values: dict[str, Any]) -> None:
-    ops = ",".join(f'{{"op":"set","key":{json.dumps(key)},"value":{to_text(key, values[key], 64)}}}' for key in values)
+    ops = ",".join(
+        f'{{"op":"set","key":{json.dumps(key)},"value":{json.dumps(storable(key, values[key], 64))}}}' for key in values
+    )
     body = f'{{"ops":[{ops}],"entered":true,"again":null,"after":[]}}'
     assert judged(body).reason is Reason.NONE
     assert {op["key"]: op["value"] for op in json.loads(body)["ops"]} == values
@@ -256,7 +258,7 @@ anything = st.recursive(
 @given(anything)
 def test_any_value_is_stored_or_refused(value: object) -> None:
     try:
-        text = to_text("x", value, 64)
+        text = json.dumps(storable("x", value, 64))
     except Unstorable as error:
         text = json.dumps(str(error))
     assert json.loads(text) is not text
