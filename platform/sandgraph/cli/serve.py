@@ -57,7 +57,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server
             server = _Server(config)
             task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             try:
-                while not server.started and not task.done():
+                while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
                     await asyncio.sleep(0.01)
                 host, port = listener.getsockname()[:2]
                 yield f"http://{f'[{host}]' if ':' in host else host}:{port}", server
