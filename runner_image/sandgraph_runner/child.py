@@ -113,6 +113,8 @@ class _Attempt:
             self._diff.take(data, handed_out, changes, job)
         except Unstorable as error:
             raise _Ended(of_value(error)) from None
+        except BaseException as error:  # noqa: BLE001 - keys may be of a class that was submitted, too
+            raise _Ended(of_exception(error)) from None
 
     def _ask(self, condition: Condition) -> bool:
         name = condition.expression if condition.function is None else condition.function.name

@@ -58,7 +58,7 @@ class Diff:
         ops = {key: f'{{"op":"delete","key":{_encode(key)}}}' for key in self.before if key not in left}
         after, total = {}, 0
         for key, value in left.items():
-            name = checked_key(key)
+            name = key if type(key) is str and key in self.before else checked_key(key)
             after[name] = value
             if name in self.before and self.before[name] is value and name not in handed_out:
                 continue

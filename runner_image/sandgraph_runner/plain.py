@@ -115,13 +115,14 @@ def checked_key(key: object) -> str:
     """
     if not issubclass(type(key), str):
         raise Unstorable.at(_shown(key), f"is a key of the type {_type_name(type(key))}; keys are strings", "TypeError")
-    if not key:
-        raise Unstorable.at("", "is empty; a key is not", "ValueError")
     try:
-        return _string(key)
+        text = _string(key)
     except Unstorable as error:
         error.path.append(_shown(key))
         raise
+    if not text:
+        raise Unstorable.at("", "is empty; a key is not", "ValueError")
+    return text
 
 
 # The commonest values are told apart in the loops: a call for each would take three times as long.
@@ -140,7 +141,7 @@ def _object(value: Any, depth: int) -> dict[str, Any]:  # noqa: ANN401 - a dict 
                 out[name] = plain(item, depth)
     except Unstorable as error:
         if isinstance(key, str):
-            error.path.insert(0, key)
+            error.path.insert(0, str.__str__(key))
         raise
     return out
 

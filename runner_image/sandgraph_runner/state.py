@@ -49,7 +49,8 @@ class WorkflowState:
         self._handed_out: set[str] = set()
         self._identity = (run_id, node, iteration, attempt, idempotency_key)
         for key, value in (data or {}).items():
-            self._data[_checked(key)] = value
+            # One that is there already may even be empty: it can be read, and deleted.
+            self._data[_checked(key) if key != "" else ""] = value
 
     @property
     def run_id(self) -> str:

@@ -32,7 +32,8 @@ _HEARTBEAT_S = 1.0
 _TICK_S = 0.25
 _TICK_WITHOUT_PIDFD_S = 0.02
 _KILL_WITHIN_S = 5.0
-_READ = 64 * 1024
+# Even of nothing but newlines, what one read gave fits a frame.
+_READ = 32 * 1024
 
 
 def main() -> int:

@@ -159,6 +159,27 @@ def test_a_key_that_cannot_be_is_named(key: str, says: str, named: str) -> None:
     assert told.to_json().decode()
 
 
+def test_keys_of_a_hostile_class_are_an_error_like_any_other() -> None:
+    body = """
+    class Key(str):
+        __hash__ = str.__hash__
+        def __eq__(self, other): raise SystemExit
+        def __repr__(self): raise SystemExit
+        def __len__(self): raise SystemExit
+    def f(state):
+        return {Key("a"): 1, "b": {Key("c"): {1}}}
+    """
+    assert account(Job(function=source(body)), {"a": 1}).type == "SystemExit"
+    told = account(Job(function=source(body)), {"x": 1})
+    assert (told.key, told.message.partition(" is ")[0]) == ("b", "state key 'b': b['c']")
+
+
+def test_an_empty_key_that_is_there_already_does_no_harm() -> None:
+    assert ops("return {'n': state['']}", {"": 1}) == [("n", 1)]
+    assert ops("state.delete('')", {"": 1}) == [("",)]
+    assert outcome(Job(after=expressions("state[''] == 1")), {"": 1})["after"] == [True]
+
+
 def test_depth_is_counted_within_the_value() -> None:
     deep = "state['x'] = {'a': [[1]]}"
     assert ops(deep, max_depth=3) == [("x", {"a": [[1]]})]

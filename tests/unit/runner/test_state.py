@@ -47,9 +47,13 @@ def test_keys_are_strings_that_are_not_empty(key: object, error: type[Exception]
         state.set(key, 1)  # type: ignore[arg-type]
     with pytest.raises(error):
         state.update({"good": 1, key: 2})  # type: ignore[arg-type]
-    with pytest.raises(error):
-        WorkflowState({key: 1})  # type: ignore[dict-item]
     assert state.keys() == []
+
+
+def test_it_is_made_of_string_keys_an_empty_one_among_them() -> None:
+    with pytest.raises(TypeError, match="not int"):
+        WorkflowState({1: 1})  # type: ignore[dict-item]
+    assert WorkflowState({"": 1}).to_dict() == {"": 1}
 
 
 def test_no_key_is_special() -> None:
