@@ -32,13 +32,16 @@ class RunActor:
 
     Args:
         plan: What the run pinned.
+        state: What it starts with.
         store: Where each step is committed before anything follows from it.
         transport: Carries attempts to a worker.
         bus: Wakes up the journal's readers.
         settings: Of the deployment.
     """
 
-    def __init__(self, plan: RunPlan, store: Store, transport: Transport, bus: Bus, settings: Settings) -> None:
+    def __init__(
+        self, plan: RunPlan, state: State, store: Store, transport: Transport, bus: Bus, settings: Settings
+    ) -> None:
         self._plan = plan
         self._store = store
         self._transport = transport
@@ -49,12 +52,13 @@ class RunActor:
         self._inbox: asyncio.Queue[tuple[events.Event, Usage | None]] = asyncio.Queue()
         self._attempts: dict[tuple[NodeRunKey, int], asyncio.Task[None]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
+        self.tell(events.RunStarted(state))
 
     def tell(self, event: events.Event, usage: Usage | None = None) -> None:
         """Hand the run an event; it is taken in its turn."""
         self._inbox.put_nowait((event, usage))
 
-    async def drive(self, state: State) -> None:
+    async def drive(self) -> None:
         """Run to the end. Cancelling this stops every attempt first; the run is then as the store has it.
 
         Raises:
@@ -63,7 +67,6 @@ class RunActor:
         ceiling = self._settings.run_timeout_s
         timeout_s = min(self._plan.graph.timeout_s or ceiling, ceiling)
         self._later(timeout_s, events.RunTimedOut(timeout_s))
-        self.tell(events.RunStarted(state))
         try:
             while not self._run.status.is_final:
                 event, usage = await self._inbox.get()

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
 from sandgraph.execution.actor import RunActor
@@ -49,6 +49,7 @@ class Dispatcher:
         self._queue: deque[str] = deque()
         self._actors: dict[str, RunActor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelled_early: set[str] = set()
         self._arriving = 0
         self._accepting = False
 
@@ -136,12 +137,12 @@ class Dispatcher:
         """
         if run_id in self._queue:
             self._queue.remove(run_id)
-            record = await self._store.run(run_id)
-            failure = Failure("cancelled", "The run was cancelled before it started.")
-            await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
-            self._bus.publish(run_id)
+            self._own(run_id, self._withdraw)
         elif run_id in self._actors:
             self._actors[run_id].tell(events.CancelRequested())
+        elif run_id in self._tasks:
+            self._cancelled_early.add(run_id)
+        if run_id in self._tasks:
             await asyncio.wait([self._tasks[run_id]])
         record = await self._store.run(run_id)
         if record.status is not RunStatus.CANCELLED:
@@ -187,27 +188,45 @@ class Dispatcher:
     def _start_next(self) -> None:
         while self._accepting and self._queue and self._has_room():
             run_id = self._queue.popleft()
-            self._tasks[run_id] = asyncio.create_task(self._drive(run_id), name=run_id)
+            self._own(run_id, self._drive)
+
+    def _own(self, run_id: str, work: Callable[[str], Awaitable[None]]) -> None:
+        """See to a run's work until it is over, however it ends."""
+
+        async def see_to_it() -> None:
+            try:
+                await work(run_id)
+            except Exception as error:
+                logger.exception("run failed inside the platform", extra={"action": "run_crashed", "run": run_id})
+                await self._give_up(run_id, error)
+            finally:
+                self._actors.pop(run_id, None)
+                self._cancelled_early.discard(run_id)
+                del self._tasks[run_id]
+                self._bus.publish(run_id)
+                self._start_next()
+
+        self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
 
     async def _drive(self, run_id: str) -> None:
-        try:
-            record = await self._store.run(run_id)
-            graph = (await self._store.graph(record.graph_id)).graph
-            topology = analyse(graph)
-            if isinstance(topology, list):
-                raise InvalidInput(topology)  # noqa: TRY301 - a stored graph this version no longer accepts
-            functions, tools = await self._store.run_code(run_id)
-            plan = RunPlan(run_id, graph, topology, functions, tools)
-            actor = self._actors[run_id] = RunActor(plan, self._store, self._transport, self._bus, self._settings)
-            await actor.drive(record.initial_state)
-        except Exception as error:
-            logger.exception("run failed inside the platform", extra={"action": "run_crashed", "run": run_id})
-            await self._give_up(run_id, error)
-        finally:
-            self._actors.pop(run_id, None)
-            del self._tasks[run_id]
-            self._bus.publish(run_id)
-            self._start_next()
+        record = await self._store.run(run_id)
+        graph = (await self._store.graph(record.graph_id)).graph
+        topology = analyse(graph)
+        if isinstance(topology, list):
+            # Stored by a version that accepted it.
+            raise InvalidInput(topology)
+        functions, tools = await self._store.run_code(run_id)
+        plan = RunPlan(run_id, graph, topology, functions, tools)
+        actor = RunActor(plan, record.initial_state, self._store, self._transport, self._bus, self._settings)
+        self._actors[run_id] = actor
+        if run_id in self._cancelled_early:
+            actor.tell(events.CancelRequested())
+        await actor.drive()
+
+    async def _withdraw(self, run_id: str) -> None:
+        record = await self._store.run(run_id)
+        failure = Failure("cancelled", "The run was cancelled before it started.")
+        await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
 
     async def _give_up(self, run_id: str, error: Exception) -> None:
         failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")

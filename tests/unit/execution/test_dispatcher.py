@@ -197,6 +197,18 @@ async def test_cancel_stops_the_attempt_and_wins(tmp_path: Path) -> None:
         assert attempt.status is AttemptStatus.CANCELLED
 
 
+async def test_a_run_can_be_cancelled_at_any_moment_from_its_first(tmp_path: Path) -> None:
+    async with dispatching(tmp_path, sleeps) as (dispatcher, store, _):
+        for pauses in range(12):
+            run_id = await begin(dispatcher, store, chain("a"), {"x": pauses})
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            record = await dispatcher.cancel(run_id)
+            assert record.status is RunStatus.CANCELLED
+            assert record.final_state == {"x": pauses}
+            assert (await followed(dispatcher, run_id))[-1].status == "cancelled"
+
+
 async def test_a_finished_run_cannot_be_cancelled(tmp_path: Path) -> None:
     async with dispatching(tmp_path) as (dispatcher, store, _):
         run_id = await begin(dispatcher, store, chain("a"))
