@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -12,11 +13,13 @@ from sandgraph.model.limits import Limits
 from sandgraph.model.run import LogLine, Usage
 from sandgraph.sandbox import verdict
 from sandgraph.sandbox.container import Container
-from sandgraph.sandbox.engine import ContainerState, Engine
+from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks, settled
 from sandgraph_runner.protocol import Check, Frame, Job, Kind, ProtocolError, Reason, Report, encode
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 B = TypeVar("B", Job, Check)
@@ -159,7 +162,10 @@ class ContainerSandbox:
         return None
 
     async def _post_mortem(self) -> Broken:
-        state = await self._last_state()
+        try:
+            state = await self._engine.last_state(self._container.container_id)
+        except EngineUnavailable:
+            state = None
         self._kill()
         return verdict.post_mortem(
             state,
@@ -168,19 +174,6 @@ class ContainerSandbox:
             diagnostics=self._container.channel.diagnostics,
             usage=self._usage(),
         )
-
-    async def _last_state(self) -> ContainerState | None:
-        """Ask the engine, until it has noticed the end of the container itself; None where it cannot be asked."""
-        state = None
-        try:
-            for pause in (0.01, 0.05, 0.1, 0.3, 0.5, 1.0, 0.0):
-                state = await self._engine.inspect(self._container.container_id)
-                if state is None or not state.is_running:
-                    break
-                await asyncio.sleep(pause)
-        except EngineUnavailable:
-            return None
-        return state
 
     async def _was_oom(self, report: Report) -> bool:
         """Settle what the supervisor could not: where it cannot read its cgroup, the engine knows who sent SIGKILL."""
@@ -193,7 +186,14 @@ class ContainerSandbox:
         return state is not None and state.was_oom_killed
 
     def _kill(self) -> asyncio.Task[None]:
-        return self._tasks.spawn(self._engine.kill(self._container.container_id), f"kill {self._container.name}")
+        return self._tasks.spawn(self._killed(), f"kill {self._container.name}")
+
+    async def _killed(self) -> None:
+        try:
+            await self._engine.kill(self._container.container_id)
+        except EngineUnavailable as trouble:
+            # The lease's end removes it, or the reaper; and without its owner it ends by itself.
+            _log.warning("The sandbox %s could not be killed. %s", self._container.name, trouble)
 
     def _usage(self, report: Report | None = None) -> Usage:
         wall_s = time.monotonic() - self._began

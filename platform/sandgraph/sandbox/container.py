@@ -46,14 +46,14 @@ async def start_container(engine: Engine, name: str, config: Mapping[str, object
     channel = Channel(await engine.attach(container_id))
     try:
         await engine.start(container_id)
-        await _greet(channel)
+        await _greet(engine, container_id, channel)
     except BaseException:
         channel.close()
         raise
     return Container(name, container_id, channel)
 
 
-async def _greet(channel: Channel) -> None:
+async def _greet(engine: Engine, container_id: str, channel: Channel) -> None:
     try:
         async with asyncio.timeout(_READY_S):
             hello = await channel.receive()
@@ -61,12 +61,20 @@ async def _greet(channel: Channel) -> None:
     except TimeoutError:
         raise SandboxLost(f"A sandbox was not ready within {_READY_S:g} s. {channel.diagnostics}".strip()) from None
     except ProtocolError as broken:
-        raise EngineUnavailable(
-            f"The runner image does not speak the protocol: {broken}. `make setup` builds it."
-        ) from None
+        raise EngineUnavailable(f"The runner image does not speak the protocol ({broken}). {_REMEDY}") from None
     if version is None:
-        raise SandboxLost(f"A sandbox ended before it was ready. {channel.diagnostics}".strip())
+        how = await _how_it_ended(engine, container_id)
+        raise SandboxLost(f"A sandbox ended before it was ready ({how}). {channel.diagnostics}".strip())
     if version != VERSION:
         raise EngineUnavailable(
             f"The runner image speaks version {version} of the protocol, this program version {VERSION}. {_REMEDY}"
         )
+
+
+async def _how_it_ended(engine: Engine, container_id: str) -> str:
+    state = await engine.last_state(container_id)
+    if state is None:
+        return "it was removed"
+    if state.is_running:
+        return "its connection broke"
+    return f"exit code {state.exit_code}{', out of memory' if state.was_oom_killed else ''}"

@@ -108,6 +108,7 @@ class Engine:
         self._make_client = client or find_engine
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandgraph-engine")
         self._client: Client | None = None
+        self._is_closed = False
 
     async def connect(self) -> EngineFacts:
         """Find the engine, and in it the image and the runtime.
@@ -185,6 +186,19 @@ class Engine:
         state = found["State"]
         return ContainerState(bool(state["Running"]), bool(state["OOMKilled"]), int(state["ExitCode"]))
 
+    async def last_state(self, container_id: str) -> ContainerState | None:
+        """Return the state of a container whose connection ended, once the engine has noticed that it ended too.
+
+        After two seconds it is taken to run on.
+        """
+        state = None
+        for pause in (0.01, 0.05, 0.1, 0.3, 0.5, 1.0, 0.0):
+            state = await self.inspect(container_id)
+            if state is None or not state.is_running:
+                break
+            await asyncio.sleep(pause)
+        return state
+
     async def kill(self, container_id: str) -> None:
         """Kill everything in a container; one that is gone or does not run is fine."""
         with suppress(SandboxLost):
@@ -204,6 +218,7 @@ class Engine:
 
     async def close(self) -> None:
         """Let the threads and connections go; call it after everything else has ended."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
@@ -242,6 +257,8 @@ class Engine:
             raise EngineUnavailable(f"The Docker engine did not answer when asked to {what}: {broken}") from broken
 
     async def _in_thread(self, action: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
+        if self._is_closed:
+            raise EngineUnavailable("The connection to the Docker engine was closed.")
         future = asyncio.get_running_loop().run_in_executor(self._threads, action)
         try:
             return await asyncio.shield(future)

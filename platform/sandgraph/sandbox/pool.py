@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import EngineUnavailable, SandboxLost, Unavailable
 from sandgraph.model.limits import Limits
@@ -140,7 +140,7 @@ class SandboxPool:
 
     async def _acquire(self, parts: _Parts, limits: Limits, owner: Owner) -> Container:
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable),
+            retry=retry_if_exception(lambda error: isinstance(error, Unavailable) and not self._is_closed),
             stop=stop_after_delay(LEASE_S),
             wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,

@@ -38,9 +38,11 @@ class Reaper:
         Raises:
             EngineUnavailable: The engine does not answer; what was not removed yet stays for the next time.
         """
+        # Asked before and after: what ends while the engine makes its list is on it, and so is what begins.
+        owned = set(self._owned())
         found = await self._engine.labelled(self._label, self._value)
-        # Asked after the list was made: what was started meanwhile is not on it.
-        orphans = [each for each in found if each.name not in self._owned()]
+        owned.update(self._owned())
+        orphans = [each for each in found if each.name not in owned]
         for orphan in orphans:
             await self._engine.remove(orphan.container_id)
             _log.warning("Removed the sandbox %s, which nobody owned.", orphan.name)
