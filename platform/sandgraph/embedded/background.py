@@ -111,7 +111,7 @@ class _Thread(Generic[T]):
         self._thread.start()
 
     def call(self, work: Callable[[T], Awaitable[R]]) -> Call[R] | None:
-        """Take a piece of work, unless the thread has ended."""
+        """Take a piece of work, unless the thread has ended or the context did not open."""
         future: Future[R] = Future()
         tasks: list[asyncio.Task[R]] = []
 
@@ -125,7 +125,7 @@ class _Thread(Generic[T]):
             self._tell(lambda: [task.cancel() for task in tasks])
 
         with self._guard:
-            if self.has_ended:
+            if self.has_ended or self._failure is not None:
                 return None
             self._calls.add(future)
         future.add_done_callback(self._calls.discard)

@@ -130,10 +130,21 @@ def _lambda(file: File, code: CodeType) -> ast.Lambda:
         last = file.offset(node.body.end_lineno, node.body.end_col_offset)
         if all(first <= begin and end <= last for begin, end in places):
             found.append((last - first, node))
-    # Without places (`python -X no_debug_ranges`) only lambdas that read the same can stand for each other.
+    if not places and len(found) > 1:
+        # A constant body, in some Pythons, or `python -X no_debug_ranges`: those that read the same will do.
+        found = [(size, node) for size, node in found if _reads_as(_compiled(node), code)]
     if not found or (not places and len({ast.dump(node) for _, node in found}) > 1):
         raise Uncapturable("it cannot be told from the other lambdas on its line (give it a name with def)")
     return min(found, key=lambda each: each[0])[1]
+
+
+def _compiled(node: ast.Lambda) -> CodeType:
+    constants = compile(ast.Expression(node), "<lambda>", "eval", dont_inherit=True).co_consts
+    return next(each for each in constants if isinstance(each, CodeType) and each.co_name == LAMBDA)
+
+
+def _reads_as(one: CodeType, other: CodeType) -> bool:
+    return (one.co_code, repr(one.co_consts), one.co_names) == (other.co_code, repr(other.co_consts), other.co_names)
 
 
 def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
