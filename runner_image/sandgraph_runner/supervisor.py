@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -141,19 +142,19 @@ class Attempt:
         beat = self._started + _HEARTBEAT_S
         while not self._message.is_settled and not self._capture.is_over and self._status is None:
             for key, _ in self._selector.select(tick):
-                key.data(key.fd)
+                # A child can open the other end of its pipes and be quicker to read them.
+                with suppress(BlockingIOError):
+                    key.data(key.fd)
             self._reap()
             if time.monotonic() >= beat:
                 self._wire.send(Kind.HEARTBEAT, {})
                 beat = time.monotonic() + _HEARTBEAT_S
 
     def _reap(self) -> None:
-        try:
+        with suppress(ChildProcessError):
             for pid, status in kernel.reap():
                 if pid == self._child:
                     self._status = status
-        except ChildProcessError:
-            return
 
     def _drain(self) -> None:
         """Read what was written before the end and not yet read."""

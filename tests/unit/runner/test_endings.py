@@ -329,3 +329,22 @@ def test_submitted_modules_are_what_the_library_expects(run: Run) -> None:
         assert __name__ != "__main__"
     """
     assert run(body).changes == {"four": 4, "point": 3, "source": "y: typing.ClassVar[int] = 2"}
+
+
+def test_reading_ones_own_pipes_takes_nothing_but_ones_own_output(run: Run) -> None:
+    # What was there when the supervisor was woken up may be gone when it reads.
+    body = """
+    import os, time
+    if not os.fork():
+        ends = [os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK) for fd in (1, 2)]
+        while True:
+            for end in ends:
+                try: os.read(end, 65536)
+                except BlockingIOError: pass
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        os.write(1, b"x\\n")
+        os.write(2, b"y\\n")
+    return {"x": 1}
+    """
+    assert run(body).changes == {"x": 1}
