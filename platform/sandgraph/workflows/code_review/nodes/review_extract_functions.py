@@ -9,6 +9,7 @@ from sandgraph import WorkflowState, tools
 DEFAULT_THRESHOLD = 8.0
 DEFAULT_ROUNDS = 5
 MOST_ROUNDS = 20
+MOST_BYTES = 200_000
 MOST_LISTED = 500
 
 
@@ -37,6 +38,8 @@ def _begin(state: WorkflowState) -> None:
         problem = "the initial state has no code"
     elif not isinstance(code, str):
         problem = f"code must be a string, not {type(code).__name__}"
+    elif len(code.encode("utf-8", "replace")) > MOST_BYTES:
+        problem = f"code must have {MOST_BYTES} bytes or fewer"
     threshold, rounds, filename = state.get("quality_threshold"), state.get("max_rounds"), state.get("filename")
     state.update(
         {

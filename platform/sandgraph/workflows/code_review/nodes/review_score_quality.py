@@ -7,10 +7,11 @@ from sandgraph import WorkflowState, tools
 def review_score_quality(state: WorkflowState) -> None:
     """Write `quality_score`, `quality_history`, `diff`, `can_improve` and `outcome`.
 
+    The diff is from the original to the improved code, and there at the end only.
+
     `outcome` has a `status`: `improving` while rounds follow, and at the end `threshold_reached`,
     `no_further_improvement`, `round_limit`, `syntax_error` or `invalid_input`; and a `message` in words.
     """
-    original = state.get("code")
     problem = state["outcome"]["problem"]
     unreadable = next((issue for issue in state["issues"] if issue["type"] == "syntax_error"), None)
     sound = problem is None and unreadable is None
@@ -18,7 +19,6 @@ def review_score_quality(state: WorkflowState) -> None:
     counts = sum(state["issue_counts"].values())
     state["quality_score"] = score
     state["quality_history"] = [*state["quality_history"], {"round": state["round"], "score": score, "issues": counts}]
-    state["diff"] = tools.invoke("review_diff", original, state["improved_code"], state["filename"]) if sound else ""
     if problem is not None:
         status, message = "invalid_input", problem
     elif unreadable is not None:
@@ -26,6 +26,8 @@ def review_score_quality(state: WorkflowState) -> None:
         status, message = "syntax_error", f"The code cannot be parsed: {unreadable['message']} ({place})."
     else:
         status, message = _judge(state, score)
+    if sound and status != "improving":
+        state["diff"] = tools.invoke("review_diff", state["code"], state["improved_code"], state["filename"])
     state["can_improve"] = status == "improving"
     state["outcome"] = {"status": status, "message": message, "problem": problem}
     print(f"round {state['round']}: quality {score}, threshold {state['quality_threshold']}: {status}")

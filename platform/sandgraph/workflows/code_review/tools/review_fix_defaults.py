@@ -15,8 +15,9 @@ INTROSPECTION = {"__defaults__", "__kwdefaults__", "signature", "getfullargspec"
 def review_fix_defaults(model: dict[str, Any], issues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`def f(a=[])` becomes `def f(a=None)` with `if a is None: a = []` at the start of the body.
 
-    Left alone: lambdas and one-line functions, defaults whose value depends on names, parameters whose name
-    says that they are there to be shared (`_x`, `cache`, `memo`), functions that test the parameter for None already, that have decorators which may look at the signature, or whose annotation cannot take `| None`.
+    Left alone: lambdas and one-line functions, defaults whose value depends on names, parameters whose name says that
+    they are there to be shared (`_x`, `cache`, `memo`), functions that test the parameter for None already, that have
+    decorators which may look at the signature, or whose annotation cannot take `| None`.
 
     Args:
         model: From review_model.

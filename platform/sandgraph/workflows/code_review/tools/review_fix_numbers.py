@@ -4,6 +4,7 @@ import ast
 import builtins
 import keyword
 import re
+from collections import Counter
 from typing import Any
 
 from sandgraph import tools
@@ -37,9 +38,9 @@ def review_fix_numbers(model: dict[str, Any], issues: list[dict[str, Any]]) -> l
         if node.lineno >= place and _literal(model, node) is not None:
             groups.setdefault(_use(model, issue, groups), []).append(issue)
     fixes = []
+    last: Counter[str] = Counter()
     for (label, role, _, _), members in groups.items():
-        name = _unique(f"{label}_{role}".strip("_"), members[0]["function"] or "", taken)
-        taken.add(name)
+        name = _unique(f"{label}_{role}".strip("_"), members[0]["function"] or "", taken, last)
         fixes.append(_fix(model, place, name, members))
     _space(model, place, fixes)
     return fixes
@@ -65,18 +66,18 @@ def _use(model: dict[str, Any], issue: dict[str, Any], known: dict[Use, list[dic
     return label, role, type(node.value), repr(node.value)
 
 
-def _unique(proposal: str, function: str, taken: set[str]) -> str:
+def _unique(proposal: str, function: str, taken: set[str], last: Counter[str]) -> str:
     """The proposal, made unlike all other names: by its function's name, then by a number."""
     base = proposal if not proposal[:1].isdigit() else f"VALUE_{proposal}"
     local = re.sub(r"[^A-Z0-9]+", "_", function.rpartition(".")[2].upper()).strip("_")
-    longer = f"{local}_{base}" if re.match("[A-Z]", local) and not base.startswith(local) else base
-    for name in (base, longer):
-        if name not in taken and not keyword.iskeyword(name):
-            return name
-    number = 2
-    while f"{longer}_{number}" in taken:
-        number += 1
-    return f"{longer}_{number}"
+    name = longer = f"{local}_{base}" if re.match("[A-Z]", local) and not base.startswith(local) else base
+    if base not in taken:
+        name = base
+    while name in taken or keyword.iskeyword(name):
+        last[longer] += 1
+        name = f"{longer}_{last[longer] + 1}"
+    taken.add(name)
+    return name
 
 
 def _fix(model: dict[str, Any], place: int, name: str, members: list[dict[str, Any]]) -> dict[str, Any]:

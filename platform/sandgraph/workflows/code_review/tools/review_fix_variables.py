@@ -27,8 +27,8 @@ def review_fix_variables(model: dict[str, Any], issues: list[dict[str, Any]]) ->
     deletions = tools.invoke("review_delete_statements", model, [issue["node"] for issue in pure])
     fixes = []
     for issue in issues:
-        statement = issue["node"]
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        statement: Any = issue["node"]
+        target: Any = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
         edit: Edit | None = deletions.get(statement)
         description = f"remove {target.id}, which nothing uses"
         if edit is None and _is_worth_running(statement.value):

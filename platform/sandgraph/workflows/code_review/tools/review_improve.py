@@ -1,6 +1,7 @@
 """Improve a module by one round of fixes."""
 
 import ast
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,12 @@ from sandgraph import tools
 PRIORITIES = ("high", "medium", "low")
 MAX_PASSES = 10
 MAX_TRIALS = 60
+MAX_FIXES = 500
+Span = tuple[tuple[int, int], tuple[int, int]]
 
 
 def review_improve(code: str, filename: str = "") -> dict[str, Any]:
-    """Apply all fixes of the highest priority that has any, until that priority has none left.
+    """Apply the fixes of the highest priority that has any, until that priority has none left or 500 are made.
 
     A change is kept only if the result compiles, keeps every public name of the module, and scores no less than before.
 
@@ -27,7 +30,7 @@ def review_improve(code: str, filename: str = "") -> dict[str, Any]:
     for priority in PRIORITIES:
         for _ in range(MAX_PASSES):
             fixes = [fix for fix in tools.invoke("review_plan", current, priority) if _identity(fix) not in refused]
-            groups = [list(_compatible(fixes))]
+            groups = [list(_compatible(fixes[: max(MAX_FIXES - len(applied), 0)]))]
             progress = False
             while groups and groups[0] and trials and not progress:
                 group = groups.pop(0)
@@ -62,21 +65,25 @@ def _report(fix: dict[str, Any]) -> dict[str, Any]:
 
 def _compatible(fixes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Fixes that can be made together: no two touch the same text, or lines that one needs for itself."""
-    taken: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    taken: list[Span] = []
     for fix in fixes:
-        spans = [((edit[0], edit[1]), (edit[2], edit[3])) for edit in fix["edits"]]
+        spans: list[Span] = [((edit[0], edit[1]), (edit[2], edit[3])) for edit in fix["edits"]]
         if "lines" in fix:
             first, last = fix["lines"]
-            spans = [((first, 0), (last + 1, 0)), *(span for span in spans if span[0][0] > last)]
-        if not any(_collide(span, other) for span in spans for other in taken):
-            taken += spans
+            spans = [((first, 0), (last + 1, 0))]
+        if not any(_collides(span, taken) for span in spans):
+            for span in spans:
+                insort(taken, span)
             yield fix
 
 
-def _collide(one: tuple[tuple[int, int], tuple[int, int]], other: tuple[tuple[int, int], tuple[int, int]]) -> bool:
-    if one == other and one[0] == one[1]:
-        return False
-    return one[0] <= other[1] and other[0] <= one[1]
+def _collides(span: Span, taken: list[Span]) -> bool:
+    """Whether a span touches one of those taken, which touch each other only where they insert at one place."""
+    position = bisect_left(taken, span)
+    return any(
+        span[0] <= other[1] and other[0] <= span[1] and not span == other == (span[0], span[0])
+        for other in taken[max(position - 1, 0) : position + 1]
+    )
 
 
 def _try(current: dict[str, Any], fixes: list[dict[str, Any]]) -> dict[str, Any] | None:
