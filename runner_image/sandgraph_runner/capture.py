@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 
+from sandgraph_runner.jobs import BYTES_A_LINE
+
 #: A line as a LOG frame has it: stream, seconds since the start, text, whether it was cut.
 Line = list[object]
 
@@ -12,12 +14,13 @@ class Capture:
     """Makes lines of both streams' bytes, as many as may be printed.
 
     Args:
-        max_bytes: Of both streams together; what is over it is dropped.
+        max_bytes: Of both streams together, in at most a sixteenth as many lines; what is over it is dropped.
         max_line_bytes: Of one line; the rest of a longer one is dropped, but counts.
     """
 
     def __init__(self, max_bytes: int, max_line_bytes: int) -> None:
         self._max = max_bytes
+        self._lines_left = max(max_bytes // BYTES_A_LINE, 1)
         self._streams = {name: _Stream(name, max_line_bytes) for name in ("stdout", "stderr")}
         self.taken = 0
         self.is_over = False
@@ -38,10 +41,16 @@ class Capture:
         if len(kept) < len(data):
             self.is_over = True
             lines += self._streams[stream].finish(elapsed_s, is_cut=True)
+        if len(lines) > self._lines_left:
+            self.is_over = True
+            del lines[self._lines_left :]
+        self._lines_left -= len(lines)
         return lines
 
     def finish(self, elapsed_s: float) -> list[Line]:
         """Return what was printed without a newline at its end."""
+        if not self._lines_left:
+            return []
         return [line for stream in self._streams.values() for line in stream.finish(elapsed_s, is_cut=False)]
 
 

@@ -15,6 +15,11 @@ class Meta:
         return asdict(self)  # type: ignore[call-overload,no-any-return]  # every heir is a dataclass
 
 
+#: There may be one printed line for this many bytes of the output limit: an empty line costs its keeper as much as a
+#: short one.
+BYTES_A_LINE = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Submitted code that defines a callable of that name."""
@@ -51,7 +56,8 @@ class Job(Meta):
         iteration: From 1.
         attempt: From 1.
         idempotency_key: The same for every attempt of a node run.
-        max_output_bytes: Printed bytes after which the attempt ends as ``output_limit``.
+        max_output_bytes: Printed bytes after which the attempt ends as ``output_limit``, as after a sixteenth as
+            many lines.
         max_line_bytes: Bytes after which a printed line is cut.
         max_result_bytes: Largest outcome of the child.
         max_depth: Deepest nesting of a state value.

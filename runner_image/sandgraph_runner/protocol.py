@@ -21,10 +21,11 @@ from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
 from types import NoneType
 
-from sandgraph_runner.jobs import Check, Condition, Job, Meta, Source
+from sandgraph_runner.jobs import BYTES_A_LINE, Check, Condition, Job, Meta, Source
 
 __all__ = [
     "ACCOUNT_FIELDS",
+    "BYTES_A_LINE",
     "MAX_META_BYTES",
     "OUTCOME_FIELDS",
     "OVERHEAD",

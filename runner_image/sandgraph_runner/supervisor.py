@@ -20,6 +20,7 @@ from functools import partial
 
 from sandgraph_runner import kernel
 from sandgraph_runner.capture import Capture, Line
+from sandgraph_runner.jobs import BYTES_A_LINE
 from sandgraph_runner.process import Pipes, become_child
 from sandgraph_runner.protocol import VERSION, Check, Job, Kind, ProtocolError, Reason, Report
 from sandgraph_runner.verdict import Message, judge
@@ -204,7 +205,8 @@ class Attempt:
         )
         if self._capture.is_over:
             limit = self._order.max_output_bytes
-            return replace(report, reason=Reason.OUTPUT_LIMIT, message=f"it printed more than {limit} bytes"), b""
+            message = f"it printed more than {limit} bytes or {limit // BYTES_A_LINE} lines"
+            return replace(report, reason=Reason.OUTPUT_LIMIT, message=message), b""
         if self._message.is_settled:
             verdict = judge(self._message, self._order, self._state)
             if verdict.type == "MemoryError" and report.oom_kills:

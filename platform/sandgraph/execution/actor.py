@@ -23,6 +23,9 @@ from sandgraph.store.store import Store
 
 logger = logging.getLogger(__name__)
 
+#: Lines stored in one transaction: a few milliseconds.
+_LINES_AT_ONCE = 200
+
 #: Seconds for which a step that the database would not take is tried again before the run is given up.
 _COMMIT_PATIENCE_S = 60
 
@@ -135,8 +138,11 @@ class RunActor:
         self.tell(event, outcome.usage)
 
     async def _on_lines(self, assignment: Assignment, lines: Sequence[LogLine]) -> None:
-        await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, lines)
-        self._bus.publish(assignment.run_id)
+        # In parts, so that the steps of other runs find their turn in between.
+        for start in range(0, len(lines), _LINES_AT_ONCE):
+            part = lines[start : start + _LINES_AT_ONCE]
+            await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, part)
+            self._bus.publish(assignment.run_id)
 
     async def _stop_attempts(self) -> None:
         tasks = list(self._attempts.values())

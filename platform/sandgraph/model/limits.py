@@ -17,7 +17,7 @@ class Limits:
         timeout_s: Wall time of the attempt in seconds, measured by the host.
         pids: Processes and threads, the supervisor among them.
         tmp_mb: Size of ``/tmp`` in MiB.
-        output_kb: Bytes on stdout and stderr together, in KiB.
+        output_kb: Bytes on stdout and stderr together, in KiB; in lines, one for each 16 bytes of them.
     """
 
     cpus: float = 1.0

@@ -7,7 +7,7 @@ from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.sandbox.engine import ContainerState
 from sandgraph.sandbox.payload import Account, read_account
 from sandgraph.sandbox.spec import Broken
-from sandgraph_runner.protocol import Reason, Report
+from sandgraph_runner.protocol import BYTES_A_LINE, Reason, Report
 
 SIGKILL = 9
 
@@ -62,7 +62,10 @@ def reported(report: Report, body: bytes, limits: Limits, max_output_bytes: int,
         case Reason.KILLED:
             return broken(AttemptStatus.KILLED, f"Signal {report.signal} ended it before it returned a result.", usage)
         case Reason.OUTPUT_LIMIT:
-            message = f"It printed more than the {max_output_bytes / 1024:g} KiB it may and was killed."
+            lines = max_output_bytes // BYTES_A_LINE
+            message = (
+                f"It printed more than the {max_output_bytes / 1024:g} KiB or {lines} lines it may and was killed."
+            )
             return broken(AttemptStatus.OUTPUT_LIMIT, message, usage)
         case Reason.RESULT_INVALID:
             # Where it is one value that cannot be stored, the child's account names it.

@@ -207,7 +207,12 @@ ACCOUNT = {"type": "ValueError", "message": "no", "traceback": "line 1", "condit
         (Report(Reason.NO_RESULT, exit_code=3), None, "no_result", "Its process ended with exit code 3 before"),
         (Report(Reason.KILLED, signal=11), None, "killed", "Signal 11 ended it before it returned a result."),
         (Report(Reason.OOM, oom_kills=1), None, "oom", "It used more than its 256 MiB of memory and was killed by"),
-        (Report(Reason.OUTPUT_LIMIT), None, "output_limit", "It printed more than the 1024 KiB it may and was killed."),
+        (
+            Report(Reason.OUTPUT_LIMIT),
+            None,
+            "output_limit",
+            "It printed more than the 1024 KiB or 65536 lines it may and was killed.",
+        ),
         (Report(Reason.RESULT_INVALID, "too deep"), None, "result_invalid", "too deep"),
         (Report(Reason.RESULT_INVALID), {**ACCOUNT, "message": "not k", "key": "k"}, "result_invalid", "not k"),
     ],
