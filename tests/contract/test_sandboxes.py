@@ -17,7 +17,7 @@ from sandgraph.model.state import DeleteKey, SetKey
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandboxes, Succeeded
-from sandgraph_runner.protocol import Check, Condition, Job, Source
+from sandgraph_runner.protocol import BYTES_A_LINE, Check, Condition, Job, Source
 
 pytestmark = pytest.mark.anyio
 
@@ -308,6 +308,12 @@ async def test_the_output_limit(sandboxes: Sandboxes) -> None:
     assert sum(len(line.text) + 1 for line in attempt.lines) <= 10 * 1024 + 1
     assert len(attempt.lines) >= 100
     assert "10 KiB" in attempt.broken.failure.message
+
+
+async def test_lines_are_limited_too(sandboxes: Sandboxes) -> None:
+    attempt = await run(sandboxes, "while True:\n    print()", limits=Limits(output_kb=10))
+    assert attempt.broken.status is AttemptStatus.OUTPUT_LIMIT
+    assert len(attempt.lines) == 10 * 1024 // BYTES_A_LINE
 
 
 async def test_usage_is_measured(sandboxes: Sandboxes) -> None:

@@ -156,8 +156,9 @@ class FakeEngine(Engine):
         container = self.containers.pop(name, None)
         if container is not None:
             container.die()
-            container.ours.close()
-            if container.task is not None:
+            if container.task is None:
+                container.ours.close()
+            else:
                 await asyncio.wait([container.task])
 
     async def labelled(self, label: str, value: str) -> list[Labelled]:

@@ -17,7 +17,7 @@ from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks, settled
-from sandgraph_runner.protocol import Check, Frame, Job, Kind, ProtocolError, Reason, Report, encode
+from sandgraph_runner.protocol import BYTES_A_LINE, Check, Frame, Job, Kind, ProtocolError, Reason, Report, encode
 
 _log = logging.getLogger(__name__)
 
@@ -137,8 +137,9 @@ class ContainerSandbox:
 
     async def _listen(self, request: bytes, bounds: Job | Check, on_log: OnLog) -> Frame | None:
         channel = self._container.channel
-        # A byte may become a character but never two; a line without its newline is the last one.
-        printable = bounds.max_output_bytes + bounds.max_line_bytes + 1
+        # A byte may become a character but never two; each stream's last line may have no newline.
+        printable = bounds.max_output_bytes + 2
+        lines_left = max(bounds.max_output_bytes // BYTES_A_LINE, 1) + 2
         try:
             await channel.send(request)
         except OSError:
@@ -148,7 +149,8 @@ class ContainerSandbox:
                 case Kind.LOG:
                     lines = read_lines(frame)
                     self._printed += sum(len(line.text) + 1 for line in lines)
-                    if self._printed > printable:
+                    lines_left -= len(lines)
+                    if self._printed > printable or lines_left < 0:
                         raise ProtocolError("more was printed than allowed")
                     await on_log(lines)
                 case Kind.HEARTBEAT:

@@ -285,6 +285,7 @@ def find_engine(settings: Settings) -> Client:
                 "socket to this machine and set SANDGRAPH_DOCKER_HOST to it."
             )
         try:
+            _knock(address)
             return Client(**options, version="auto", timeout=_REQUEST_S, max_pool_size=_THREADS)
         except (DockerException, requests.RequestException, OSError) as broken:
             tried.append(f"{address} ({broken})")
@@ -292,6 +293,14 @@ def find_engine(settings: Settings) -> Client:
         f"No Docker engine answers. Tried: {'; '.join(tried)}. Start Docker, or point SANDGRAPH_DOCKER_HOST at it "
         "(for example unix:///var/run/docker.sock); `make setup` finds or installs one."
     )
+
+
+def _knock(address: str) -> None:
+    """Connect to a socket file and hang up: the SDK says less of why it cannot, and leaves its own socket open."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(_REQUEST_S)
+            knock.connect(address.removeprefix("unix://"))
 
 
 def _addresses(settings: Settings) -> Iterable[dict[str, Any]]:

@@ -63,7 +63,7 @@ class SandboxPool:
         self._tasks = Tasks()
         self._parts: _Parts | None = None
         self._is_closed = False
-        self._leased = 0
+        self._leased: set[Container] = set()
 
     async def start(self) -> None:
         """Reap what an earlier process left and begin to fill.
@@ -94,6 +94,8 @@ class SandboxPool:
         if self._parts is not None:
             await self._tasks.cancel()
             self._parts.stock.close()
+            for container in self._leased:
+                container.channel.shut_down()
             await self._parts.fleet.close(CLOSE_S)
         await self._engine.close()
 
@@ -109,7 +111,7 @@ class SandboxPool:
             raise EngineUnavailable("The pool of sandboxes is not open.")
         began = time.monotonic()
         container = await self._acquire(parts, limits, owner)
-        self._leased += 1
+        self._leased.add(container)
         try:
             yield ContainerSandbox(
                 self._engine,
@@ -120,21 +122,21 @@ class SandboxPool:
                 start_s=time.monotonic() - began,
             )
         finally:
-            self._leased -= 1
+            self._leased.discard(container)
             parts.fleet.destroy(container)
 
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks; ``trouble`` says why no sandbox can be started at present."""
         parts = self._parts
         if parts is None:
-            return {"engine": None, "waiting": 0, "leased": self._leased}
+            return {"engine": None, "waiting": 0, "leased": len(self._leased)}
         return {
             "engine": parts.facts.version,
             "runtime": parts.facts.runtime,
             "image": parts.facts.image_id,
             "waiting": parts.stock.waiting,
             "wanted": self._settings.pool_size,
-            "leased": self._leased,
+            "leased": len(self._leased),
             "trouble": str(parts.stock.trouble) if parts.stock.trouble else None,
         }
 

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from sandgraph.model.run import LogLine
+from sandgraph_runner.protocol import BYTES_A_LINE
 
 
 class OutputLimit(BaseException):
@@ -24,7 +25,7 @@ class Printer:
         hand_over: Gets each complete line.
         clock: Seconds since the job began.
         on_limit: Called, once, when the limit is passed; the code may not let `OutputLimit` through.
-        max_bytes: After so many, writing raises `OutputLimit`.
+        max_bytes: After so many, and after a sixteenth as many lines, writing raises `OutputLimit`.
         max_line_bytes: Lines are cut to this length.
     """
 
@@ -42,18 +43,16 @@ class Printer:
         self._on_limit = on_limit
         self._left = max_bytes
         self._max_bytes = max_bytes
+        self._lines_left = max(max_bytes // BYTES_A_LINE, 1)
         self._max_line = max_line_bytes
+        #: Whether more was written than allowed.
+        self.is_over = False
         self._pending: dict[str, str] = {"stdout": "", "stderr": ""}
 
     @property
     def written(self) -> int:
         """Bytes written, the limit at most."""
-        return min(self._max_bytes - self._left, self._max_bytes)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether more was written than allowed."""
-        return self._left < 0
+        return self._max_bytes - self._left
 
     def write(self, stream: str, text: str) -> None:
         """Take in what was printed.
@@ -61,16 +60,18 @@ class Printer:
         Raises:
             OutputLimit: It is more than the job may print.
         """
-        data = text.encode("utf-8", "replace")
-        if self._left < 0:
+        if self.is_over:
             raise OutputLimit
-        kept, self._left = data[: self._left], self._left - len(data)
+        data = text.encode("utf-8", "replace")
+        kept = data[: self._left]
+        self.is_over = len(kept) < len(data)
+        self._left -= len(kept)
         *lines, rest = (self._pending[stream] + kept.decode("utf-8", "ignore")).split("\n")
         # Of a line that goes on and on, no more is held back than is shown.
         self._pending[stream] = rest[: self._max_line + 1]
         for line in lines:
             self._line(stream, line)
-        if self._left < 0:
+        if self.is_over:
             self.finish()
             self._on_limit()
             raise OutputLimit
@@ -83,6 +84,10 @@ class Printer:
                 self._pending[stream] = ""
 
     def _line(self, stream: str, text: str, *, is_cut: bool = False) -> None:
+        if not self._lines_left:
+            self.is_over = True
+            return
+        self._lines_left -= 1
         data = text.encode()
         shown = data[: self._max_line].decode("utf-8", "ignore").replace("\0", "\N{REPLACEMENT CHARACTER}")
         self._hand_over(LogLine(stream, self._clock(), shown, is_cut or len(data) > self._max_line))

@@ -128,12 +128,7 @@ def client() -> FaultyClient:
 
 
 @pytest.fixture
-async def engine(client: FaultyClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    async def hurry(_: float) -> None:
-        await original(0)
-
-    original = asyncio.sleep
-    monkeypatch.setattr("tenacity.asyncio._portable_async_sleep", hurry)
+async def engine(client: FaultyClient) -> AsyncIterator[Engine]:
     engine = Engine(load_settings(), client=lambda _: cast("Client", client))
     await engine.connect()
     client.calls.clear()
@@ -287,8 +282,8 @@ async def test_an_engine_without_the_image(client: FaultyClient) -> None:
     response = requests.Response()
     response.status_code = 404
     client.faults["inspect_image"].append(ImageNotFound("no", response=response, explanation="No such image"))
-    engine = Engine(load_settings(), client=lambda _: cast("Client", client))
-    with pytest.raises(EngineUnavailable, match=r"has no image 'sandgraph-runner:latest'.*make setup"):
+    engine = Engine(load_settings(runner_image="image:1"), client=lambda _: cast("Client", client))
+    with pytest.raises(EngineUnavailable, match=r"has no image 'image:1'.*make setup"):
         await engine.connect()
     await engine.close()
 

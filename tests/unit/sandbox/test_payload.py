@@ -1,0 +1,278 @@
+"""What comes out of a sandbox is refused unless it is exactly what the protocol allows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sandgraph.model.run import LogLine
+from sandgraph.sandbox.payload import (
+    Account,
+    read_account,
+    read_answers,
+    read_lines,
+    read_problems,
+    read_report,
+    read_version,
+)
+from sandgraph.sandbox.spec import CheckProblem
+from sandgraph_runner.protocol import Check, Condition, Frame, Job, Kind, ProtocolError, Reason, Report, Source
+
+ASKED = Condition(expression="True")
+OUTCOME: dict[str, Any] = {"ops": [], "entered": True, "again": None, "after": []}
+
+
+def outcome(**changed: object) -> bytes:
+    return json.dumps({**OUTCOME, **changed}).encode()
+
+
+def setting(value: str) -> bytes:
+    """An outcome that sets a key to this JSON text."""
+    return outcome(ops=[{"op": "set", "key": "k", "value": "VALUE"}]).replace(b'"VALUE"', value.encode())
+
+
+def test_an_outcome() -> None:
+    body = outcome(ops=[{"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]}, {"op": "delete", "key": "a"}])
+    answers = read_answers(body, Job())
+    assert answers.diff.to_json() == [
+        {"op": "delete", "key": "a"},
+        {"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "answers"),
+    [
+        (Job(after=(ASKED, ASKED)), {"after": [True, False]}),
+        (Job(again=ASKED, after=(ASKED,)), {"again": True}),
+        (Job(again=ASKED, after=(ASKED,)), {"again": False, "after": [True]}),
+        (Job(again=ASKED, after=(ASKED,), is_last=True), {"again": True, "after": [False]}),
+        (Job(before=ASKED, again=ASKED, after=(ASKED,)), {"entered": False, "after": [True]}),
+    ],
+)
+def test_answers_to_what_was_asked(job: Job, answers: dict[str, object]) -> None:
+    read = read_answers(outcome(**answers), job)
+    assert {"entered": read.entered, "again": read.again, "after": list(read.after)} == {
+        "entered": True,
+        "again": None,
+        "after": [],
+        **answers,
+    }
+
+
+@pytest.mark.parametrize(
+    ("job", "answers"),
+    [
+        (Job(), {"after": [True]}),
+        (Job(after=(ASKED,)), {}),
+        (Job(after=(ASKED,)), {"after": [1]}),
+        (Job(after=(ASKED,)), {"after": "x"}),
+        (Job(), {"again": True}),
+        (Job(again=ASKED), {}),
+        (Job(again=ASKED), {"again": 1}),
+        (Job(again=ASKED, after=(ASKED,)), {"again": True, "after": [True]}),
+        (Job(), {"entered": False}),
+        (Job(before=ASKED), {"entered": None}),
+        (Job(before=ASKED, again=ASKED), {"entered": False, "again": True}),
+    ],
+)
+def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        read_answers(outcome(**answers), job)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe{\x00}\x00",
+        outcome(next_node="end"),
+        outcome(ops={}),
+        outcome(ops=[{"op": "set", "key": "k"}]),
+        outcome(ops=[{"op": "set", "key": 1, "value": 1}]),
+        outcome(ops=[{"op": "append", "key": "k", "value": 1}]),
+        outcome(ops=[{"op": "set", "key": "k", "value": 1, "status": "succeeded"}]),
+        outcome(ops=[{"op": "delete", "key": "k"}] * 2),
+        b'{"ops":[],"entered":true,"again":null,"after":[],}',
+        setting("NaN"),
+        setting("-Infinity"),
+        setting("1e999"),
+        setting("9223372036854775808"),
+        setting("-9223372036854775809"),
+        setting("1" * 5000),
+        setting(r'"\ud800"'),
+        setting(r'{"\udfff": 1}'),
+        setting("[" * 200 + "]" * 200),
+        setting("[" * 100_000 + "]" * 100_000),
+        setting(r'"\ud800"').replace(rb"\ud800", b"\xed\xa0\x80"),
+    ],
+    ids=range(24),
+)
+def test_what_is_no_outcome(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_answers(body, Job())
+
+
+@pytest.mark.parametrize("value", ["9223372036854775807", "-9223372036854775808", "1e308", '"NaN"', r'"\ud83d\ude00"'])
+def test_what_is_just_possible(value: str) -> None:
+    assert read_answers(setting(value), Job()).diff
+
+
+def test_the_bounds_of_an_outcome() -> None:
+    assert read_answers(setting("[" * 64 + "]" * 64), Job(max_depth=64)).diff
+    with pytest.raises(ProtocolError):
+        read_answers(setting('"' + "x" * 100 + '"'), Job(max_result_bytes=100))
+    many = [{"op": "set", "key": str(n), "value": 1} for n in range(21)]
+    with pytest.raises(ProtocolError):
+        read_answers(outcome(ops=many), Job(max_keys=10))
+
+
+def log(lines: object) -> Frame:
+    return Frame(Kind.LOG, json.dumps({"lines": lines}).encode())
+
+
+def test_lines() -> None:
+    frame = log([["stdout", 0, "", False], ["stderr", 1.5, "<b> \x1b[31m é", True]])
+    assert read_lines(frame) == [LogLine("stdout", 0.0, ""), LogLine("stderr", 1.5, "<b> \x1b[31m é", is_cut=True)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        None,
+        "x",
+        ["x"],
+        [["stdin", 0, "x", False]],
+        [["stdout", -1, "x", False]],
+        [["stdout", True, "x", False]],
+        [["stdout", "0", "x", False]],
+        [["stdout", float("nan"), "x", False]],
+        [["stdout", 0, 1, False]],
+        [["stdout", 0, "x", 0]],
+        [["stdout", 0, "x"]],
+        [["stdout", 0, "x", False, "extra"]],
+        [["stdout", 0, "a\nb", False]],
+        [["stdout", 0, "a\0b", False]],
+        [["stdout", 0, "\ud800", False]],
+    ],
+    ids=range(15),
+)
+def test_what_is_no_line(lines: object) -> None:
+    with pytest.raises(ProtocolError):
+        read_lines(log(lines))
+
+
+def report(kind: Kind = Kind.RESULT, **changed: object) -> Frame:
+    return Frame(kind, json.dumps({**Report().to_meta(), **changed}).encode())
+
+
+def test_a_report() -> None:
+    read = read_report(
+        report(Kind.FAILURE, reason="error", message="x" * 9999, cpu_s=1, oom_kills=2, exit_code=255, signal=64)
+    )
+    assert (read.reason, read.cpu_s, read.oom_kills, read.exit_code, read.signal) == (Reason.ERROR, 1.0, 2, 255, 64)
+    assert len(read.message) == 4096
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reason": "timeout"},
+        {"reason": "succeeded"},
+        {"reason": None},
+        {"reason": "error"},
+        {"cpu_s": -1},
+        {"cpu_s": float("inf")},
+        {"cpu_s": True},
+        {"cpu_s": "1"},
+        {"output_bytes": -1},
+        {"output_bytes": 1.5},
+        {"peak_memory_bytes": 2**64},
+        {"exit_code": 256},
+        {"exit_code": True},
+        {"signal": 0},
+        {"message": None},
+        {"status": "succeeded"},
+    ],
+    ids=repr,
+)
+def test_what_is_no_report(changed: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        read_report(report(**changed))  # type: ignore[arg-type]
+
+
+def test_a_failure_has_a_reason() -> None:
+    with pytest.raises(ProtocolError):
+        read_report(report(Kind.FAILURE))
+
+
+ACCOUNT = {"type": "ValueError", "message": "no", "traceback": "line 1", "condition": None, "key": None}
+
+
+def test_an_account_is_cut() -> None:
+    assert read_account(json.dumps(ACCOUNT).encode()) == Account("ValueError", "no", "line 1", None)
+    long = read_account(json.dumps({**ACCOUNT, "type": "T" * 99_999, "message": "\0" * 99_999}).encode())
+    assert len(long.type) == 1024
+    assert len(long.message) == 8192
+    assert "\0" not in long.message
+
+
+@pytest.mark.parametrize(
+    "changed", [{"message": 1}, {"extra": "x"}, {"traceback": ["x"]}, {"message": "\udc80"}], ids=repr
+)
+def test_what_is_no_account(changed: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        read_account(json.dumps({**ACCOUNT, **changed}).encode())
+
+
+CHECK = Check((Source("f", ""),), ("1",))
+PROBLEM = {"index": 1, "code": "syntax_error", "message": "no", "line": 1, "column": None}
+
+
+def test_problems() -> None:
+    body = json.dumps({"problems": [PROBLEM]}).encode()
+    assert read_problems(body, CHECK) == [CheckProblem(1, "syntax_error", "no", 1, None)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"index": 2},
+        {"index": -1},
+        {"index": True},
+        {"code": "<b>"},
+        {"message": 1},
+        {"line": -1},
+        {"column": 1.5},
+        {"x": 1},
+    ],
+    ids=repr,
+)
+def test_what_is_no_problem(changed: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        read_problems(json.dumps({"problems": [{**PROBLEM, **changed}]}).encode(), CHECK)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"problems":{}}', b'{"problems":[1]}'])
+def test_what_is_no_list_of_problems(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_problems(body, CHECK)
+
+
+def test_a_version() -> None:
+    assert read_version(Frame(Kind.HELLO, b'{"version":7,"python":"3"}')) == 7
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Frame(Kind.LOG, b'{"version":1}'), Frame(Kind.HELLO, b'{"version":true}'), Frame(Kind.HELLO, b"{}")],
+    ids=repr,
+)
+def test_what_is_no_version(frame: Frame) -> None:
+    with pytest.raises(ProtocolError):
+        read_version(frame)

@@ -1,0 +1,70 @@
+"""The profile of a sandbox, whole: a change of it is a change of this file too."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sandgraph.model.limits import Limits
+from sandgraph.sandbox.profile import Image, container_config, load_seccomp, resource_limits
+
+IMAGE = Image("sha256:1", "runc", '{"defaultAction": "SCMP_ACT_ERRNO"}')
+
+
+def test_the_whole_profile() -> None:
+    limits = Limits(cpus=0.25, memory_mb=48, pids=12, tmp_mb=4)
+    config: dict[str, Any] = container_config(IMAGE, limits, {"sandgraph.role": "sandbox"})
+    assert config.pop("HostConfig") == {
+        "Runtime": "runc",
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {
+            "/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=4194304,nr_inodes=1024",
+            "/dev/shm": "rw,noexec,nosuid,nodev,mode=1777,size=1048576,nr_inodes=64",
+        },
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", 'seccomp={"defaultAction": "SCMP_ACT_ERRNO"}'],
+        "Privileged": False,
+        "Memory": 48 * 2**20,
+        "MemorySwap": 48 * 2**20,
+        "NanoCpus": 250_000_000,
+        "PidsLimit": 12,
+        "OomScoreAdj": 500,
+        "OomKillDisable": False,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": 1024, "Hard": 1024},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "fsize", "Soft": 4194304, "Hard": 4194304},
+            {"Name": "msgqueue", "Soft": 0, "Hard": 0},
+        ],
+        "LogConfig": {"Type": "none"},
+        "Init": False,
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+    }
+    assert config == {
+        "Image": "sha256:1",
+        "User": "65534:65534",
+        "Hostname": "sandbox",
+        "Env": [],
+        "Labels": {"sandgraph.role": "sandbox"},
+        "Healthcheck": {"Test": ["NONE"]},
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+    }
+
+
+def test_what_an_update_may_change_is_part_of_the_profile() -> None:
+    config: dict[str, Any] = container_config(IMAGE, Limits(), {})
+    assert resource_limits(Limits()).items() <= config["HostConfig"].items()
+
+
+def test_our_seccomp_profile_is_found_and_denies_by_default() -> None:
+    assert json.loads(load_seccomp())["defaultAction"] == "SCMP_ACT_ERRNO"
