@@ -9,15 +9,16 @@ from sandgraph import tools
 CONTAINERS = {"list", "dict", "set", "List", "Dict", "Set"}
 ANNOTATIONS = CONTAINERS | {"Sequence", "Iterable", "Mapping", "MutableMapping", "MutableSequence", "Collection"}
 KNOWN_DECORATORS = {"staticmethod", "classmethod", "abstractmethod", "contextmanager", "override"}
+CHANGES = {"append", "add", "clear", "extend", "insert", "pop", "remove", "setdefault", "sort", "update"}
 INTROSPECTION = {"__defaults__", "__kwdefaults__", "signature", "getfullargspec"}
 
 
 def review_fix_defaults(model: dict[str, Any], issues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`def f(a=[])` becomes `def f(a=None)` with `if a is None: a = []` at the start of the body.
 
-    Left alone: lambdas and one-line functions, defaults whose value depends on names, parameters whose name says that
-    they are there to be shared (`_x`, `cache`, `memo`), functions that test the parameter for None already, that have
-    decorators which may look at the signature, or whose annotation cannot take `| None`.
+    Left alone: lambdas and one-line functions, defaults whose value depends on names, parameters that are there to be
+    shared (`_x`, `cache`, `memo`, or not empty and changed by the body), functions that test the parameter for None
+    already, that have decorators which may look at the signature, or whose annotation cannot take `| None`.
 
     Args:
         model: From review_model.
@@ -35,7 +36,11 @@ def review_fix_defaults(model: dict[str, Any], issues: list[dict[str, Any]]) -> 
         argument = issue["node"]
         function = model["parents"][model["parents"][argument]]
         default = _default(function.args, argument)
-        if not _is_eligible(function, argument) or not _is_self_contained(default, bound):
+        if (
+            not _is_eligible(function, argument)
+            or _is_counter(function, argument, default)
+            or not _is_self_contained(default, bound)
+        ):
             continue
         place = tools.invoke("review_body_start", model, function)
         annotation = _optional(model, argument.annotation)
@@ -86,6 +91,20 @@ def _is_eligible(function: ast.AST, argument: ast.arg) -> bool:
         for node in ast.walk(function)
     )
     return not tests_none and not all(_does_nothing(statement) for statement in function.body)
+
+
+def _is_counter(function: ast.AST, argument: ast.arg, default: ast.expr) -> bool:
+    """Whether the default begins with something and the body changes it in place: then it is kept from call to call."""
+    changed = {
+        id(node.value)
+        for node in ast.walk(function)
+        if (isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Attribute) and node.attr in CHANGES)
+    }
+    is_empty = isinstance(default, ast.Call) or not any(isinstance(node, ast.Constant) for node in ast.walk(default))
+    return not is_empty and any(
+        id(node) in changed for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == argument.arg
+    )
 
 
 def _does_nothing(statement: ast.stmt) -> bool:

@@ -17,7 +17,8 @@ IDENTIFIER = re.compile(rb"[\w\x80-\xff]")
 def review_fix_numbers(model: dict[str, Any], issues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Numbers become constants of the module, defined after its imports; like uses of one number share a constant.
 
-    The names are new to the module, so they hide nothing. Left alone are modules that import `*` or look at their own
+    The names are new to the module, so they hide nothing, and begin with an underscore where `__all__` says what is
+    public. Left alone are modules that import `*` or look at their own
     variables, where a new name could be noticed.
 
     Args:
@@ -39,8 +40,9 @@ def review_fix_numbers(model: dict[str, Any], issues: list[dict[str, Any]]) -> l
             groups.setdefault(_use(model, issue, groups), []).append(issue)
     fixes = []
     last: Counter[str] = Counter()
+    mark = "_" if "__all__" in taken else ""
     for (label, role, _, _), members in groups.items():
-        name = _unique(f"{label}_{role}".strip("_"), members[0]["function"] or "", taken, last)
+        name = _unique(mark, f"{label}_{role}".strip("_"), members[0]["function"] or "", taken, last)
         fixes.append(_fix(model, place, name, members))
     _space(model, place, fixes)
     return fixes
@@ -66,13 +68,12 @@ def _use(model: dict[str, Any], issue: dict[str, Any], known: dict[Use, list[dic
     return label, role, type(node.value), repr(node.value)
 
 
-def _unique(proposal: str, function: str, taken: set[str], last: Counter[str]) -> str:
+def _unique(mark: str, proposal: str, function: str, taken: set[str], last: Counter[str]) -> str:
     """The proposal, made unlike all other names: by its function's name, then by a number."""
     base = proposal if not proposal[:1].isdigit() else f"VALUE_{proposal}"
     local = re.sub(r"[^A-Z0-9]+", "_", function.rpartition(".")[2].upper()).strip("_")
-    name = longer = f"{local}_{base}" if re.match("[A-Z]", local) and not base.startswith(local) else base
-    if base not in taken:
-        name = base
+    longer = mark + (f"{local}_{base}" if re.match("[A-Z]", local) and not base.startswith(local) else base)
+    name = longer if mark + base in taken else mark + base
     while name in taken or keyword.iskeyword(name):
         last[longer] += 1
         name = f"{longer}_{last[longer] + 1}"
