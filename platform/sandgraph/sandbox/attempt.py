@@ -195,7 +195,7 @@ class ContainerSandbox:
             await self._engine.kill(self._container.container_id)
         except EngineUnavailable as trouble:
             # The lease's end removes it, or the reaper; and without its owner it ends by itself.
-            _log.warning("The sandbox %s could not be killed. %s", self._container.name, trouble)
+            _log.warning("The sandbox %s could not be killed. %s", self._container.name, trouble.message)
 
     def _usage(self, report: Report | None = None) -> Usage:
         wall_s = time.monotonic() - self._began

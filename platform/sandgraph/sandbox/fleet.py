@@ -116,7 +116,9 @@ class Fleet:
         try:
             await Reaper(self._engine, PROCESS_LABEL, self._process, lambda: ()).reap()
         except Unavailable as trouble:
-            _log.warning("Sandboxes may be left; they exit by themselves, and the next start removes them. %s", trouble)
+            _log.warning(
+                "Sandboxes may be left; they exit by themselves, and the next start removes them. %s", trouble.message
+            )
 
     def _fitting(self, limits: Limits) -> Limits:
         """Lower what the engine would refuse: more CPUs than its machine has."""
@@ -147,7 +149,9 @@ class Fleet:
             async with self._removals:
                 await self._engine.remove(name)
         except Unavailable as trouble:
-            _log.warning("The sandbox %s could not be removed yet; the reaper will try again. %s", name, trouble)
+            _log.warning(
+                "The sandbox %s could not be removed yet; the reaper will try again. %s", name, trouble.message
+            )
         finally:
             # Forgotten either way: what is still there now has no owner, which makes it the reaper's.
             self._names.discard(name)

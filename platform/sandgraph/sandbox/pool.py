@@ -180,4 +180,4 @@ class SandboxPool:
                 try:
                     await reaper.reap()
                 except Unavailable as trouble:
-                    _log.warning("The reaper could not do its round. %s", trouble)
+                    _log.warning("The reaper could not do its round. %s", trouble.message)

@@ -11,8 +11,8 @@ from sandgraph_runner.protocol import BYTES_A_LINE, Reason, Report
 
 SIGKILL = 9
 
-#: What the supervisor exits with when its stdin ended, which only the loss of its owner does.
-_ORPHANED = 3
+#: The supervisor exits with this once it has reported; where no report came, it had nobody left to report to.
+_ORPHANED = 0
 _KILLED = 128 + SIGKILL
 
 

@@ -255,8 +255,7 @@ async def test_a_sigkill_that_the_supervisor_cannot_explain_is_the_engines_to_ex
         (137, False, False, AttemptStatus.LOST),
         (137, False, True, AttemptStatus.NO_RESULT),
         # The supervisor's own way out, once its owner is gone.
-        (3, False, False, AttemptStatus.LOST),
-        (0, False, False, AttemptStatus.NO_RESULT),
+        (0, False, False, AttemptStatus.LOST),
     ],
 )
 async def test_a_sandbox_that_falls_silent(
