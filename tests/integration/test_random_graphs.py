@@ -1,0 +1,93 @@
+"""Random graphs, over HTTP, against a second opinion of what they mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from random_programs import SOURCES, expect, make
+from served import Served
+
+from sandgraph.api.app import create_app
+from sandgraph.bootstrap import open_platform, services_of
+from sandgraph.sandbox.inprocess import InProcessSandboxes
+from sandgraph.settings import load_settings
+
+pytestmark = pytest.mark.anyio
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx2.AsyncClient]:
+    settings = load_settings(data_dir=tmp_path_factory.mktemp("data"), deployment="random-graphs")
+    async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
+        transport = httpx2.ASGITransport(create_app(services_of(platform)))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            for name, code in SOURCES.items():
+                assert (await client.post("/nodes/register", json={"name": name, "code": code})).is_success
+            yield client
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_run_comes_to_what_its_graph_means(client: httpx2.AsyncClient, seed: int) -> None:
+    program = make(seed)
+    created = await client.post("/graph/create", json=program.graph)
+    assert created.status_code == 201, created.text
+    body = {"graph_id": created.json()["graph_id"], "initial_state": program.state}
+    result = (await client.post("/graph/run", json=body)).json()
+    run_id = result["run_id"]
+    status = (await client.get(f"/graph/status/{run_id}")).json()
+    _judge(seed, result, status)
+    newest = (await client.get(f"/graph/state/{run_id}")).json()
+    assert newest["data"] == result["final_state"]["data"]
+
+
+@pytest.mark.docker
+def test_it_comes_to_the_same_in_containers_and_its_records_tell_all(served: Served) -> None:
+    for name, code in SOURCES.items():
+        served.register(code, name)
+    for seed in (100, 101):
+        program = make(seed)
+        result = served.run(program.graph, program.state)
+        status = served.get(f"/graph/status/{result['run_id']}")
+        _judge(seed, result, status)
+        states = {
+            at: served.get(f"/graph/state/{result['run_id']}?at={at}")["data"]
+            for at in range(status["last_commit"] + 1)
+        }
+        _judge_records(program.state, served.journal(result["run_id"]), states)
+
+
+def _judge(seed: int, result: Json, status: Json) -> None:
+    expected = expect(make(seed))
+    assert result["error"] is None if not expected.codes else result["error"]["code"] in expected.codes
+    assert result["status"] == status["status"] == ("failed" if expected.codes else "completed")
+    log = result["final_state"]["execution_log"]
+    assert Counter((run["node"], run["iteration"]) for run in status["node_runs"]).most_common(1)[0][1] == 1
+    assert {entry["node"] for entry in log} == {run["node"] for run in status["node_runs"]}
+    if not expected.codes:
+        assert result["final_state"]["data"] == expected.data
+        ran = Counter(run["node"] for run in status["node_runs"] if run["status"] == "succeeded")
+        assert {name: times for name, times in ran.items() if name.split()[0] not in {"start", "end"}} == expected.ran
+        assert status["last_commit"] == expected.commits
+
+
+def _judge_records(initial: Json, records: list[Json], states: dict[int, Json]) -> None:
+    """Each checkpoint is the one before it and its diff, where one was before it alone."""
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    assert states[0] == initial
+    commits = [record["data"] for record in records if record["type"] == "state"]
+    assert [commit["commit"] for commit in commits] == list(range(1, len(states)))
+    for commit in commits:
+        if len(commit["parents"]) == 1:
+            folded = dict(states[commit["parents"][0]])
+            for op in commit["diff"]:
+                if op["op"] == "set":
+                    folded[op["key"]] = op["value"]
+                else:
+                    del folded[op["key"]]
+            assert states[commit["commit"]] == folded
