@@ -59,7 +59,9 @@ def _functions() -> st.SearchStrategy[Block]:
     heading: st.SearchStrategy[Block] = st.sampled_from(
         [[], ["'''Text.'''"], ["# text", "import sys"], ["from __future__ import annotations"], ["import a; a(31)"]]
     )
-    return st.builds(lambda head, parts: head + [s for p in parts for s in p], heading, st.lists(function, min_size=1))
+    return st.builds(
+        lambda head, parts: head + [s for p in parts for s in p], heading, st.lists(function, min_size=1, max_size=3)
+    )
 
 
 def _larger(blocks: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:

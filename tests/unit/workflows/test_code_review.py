@@ -152,6 +152,7 @@ def test_code_that_cannot_be_parsed(source: str, line: int, column: int) -> None
     assert state["outcome"]["status"] == "syntax_error"
     assert (state["quality_score"], state["improved_code"], state["diff"]) == (0, source, "")
     (issue,) = state["issues"]
+    assert state["issue_counts"] == {"syntax_error": 1}
     assert (issue["type"], issue["line"], issue["column"]) == ("syntax_error", line, column)
     assert issue["message"] in state["outcome"]["message"]
     assert state["functions"] == state["suggestions"] == state["complexity_results"]["functions"] == []

@@ -55,7 +55,7 @@ def definitions(source: str) -> list[str]:
 
 
 @given(source=programs())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_generated_programs_keep_their_meaning(source: str) -> None:
     assume(compiles(source))
     check(source)

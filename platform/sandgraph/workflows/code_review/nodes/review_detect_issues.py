@@ -24,7 +24,7 @@ def review_detect_issues(state: WorkflowState) -> None:
         issues = [{"type": "invalid_input", "severity": "high", **place, "message": problem}]
     issues.sort(key=lambda issue: (SEVERITIES.index(issue["severity"]), issue["line"], issue["column"]))
     state["issues"] = issues[:MOST_LISTED]
-    state["issue_counts"] = analysis["counts"]
+    state["issue_counts"] = analysis["counts"] if problem is None else {"invalid_input": 1}
     state["statements"] = analysis["statements"]
     by_severity = ", ".join(
         f"{sum(issue['severity'] == severity for issue in issues)} {severity}" for severity in SEVERITIES

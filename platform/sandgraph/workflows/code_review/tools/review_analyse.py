@@ -28,7 +28,13 @@ def review_analyse(code: str, filename: str = "") -> dict[str, Any]:
     """
     model = tools.invoke("review_model", code, filename)
     if model["error"] is not None:
-        return {"model": model, "issues": [_syntax_error(model)], "counts": {}, "statements": 0, "score": 0.0}
+        return {
+            "model": model,
+            "issues": [_syntax_error(model)],
+            "counts": {"syntax_error": 1},
+            "statements": 0,
+            "score": 0.0,
+        }
     rules = tools.invoke("review_rules")
     own_names = {record["node"]: record["qualname"] for record in model["functions"]}
     issues = []

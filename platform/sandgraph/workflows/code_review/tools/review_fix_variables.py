@@ -23,7 +23,7 @@ def review_fix_variables(model: dict[str, Any], issues: list[dict[str, Any]]) ->
     Returns:
         Fixes: `issues`, `transformation`, `line`, `description`, `edits`.
     """
-    pure = [issue for issue in issues if _is_pure(issue["node"].value) and not _in_try(model, issue["node"])]
+    pure = [issue for issue in issues if _is_pure(issue["node"].value) and not _may_be_a_test(model, issue["node"])]
     deletions = tools.invoke("review_delete_statements", model, [issue["node"] for issue in pure])
     fixes = []
     for issue in issues:
@@ -58,9 +58,11 @@ def _is_pure(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant | ast.Lambda | ast.Name)
 
 
-def _in_try(model: dict[str, Any], node: ast.AST) -> bool:
-    """Whether a name that is missing there may be what the code wants to find out."""
-    while not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+def _may_be_a_test(model: dict[str, Any], statement: ast.stmt) -> bool:
+    """Whether the code may want to find out that a name is missing: it is read in a try."""
+    reads = any(isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) for node in ast.walk(statement))
+    node: ast.AST = statement
+    while reads and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         node = model["parents"][node]
         if isinstance(node, ast.Try | ast.TryStar):
             return True
