@@ -13,7 +13,8 @@ import pytest
 from served import Served, serve
 
 from sandgraph.errors import SandgraphError
-from sandgraph.sandbox.engine import Engine, Labelled
+from sandgraph.sandbox.engine import Engine
+from sandgraph.sandbox.observed import Labelled
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL
 from sandgraph.settings import Settings, load_settings
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import anyio
 import pytest
 
 from sandgraph.errors import EngineUnavailable
@@ -61,6 +62,10 @@ class Attempt:
     @property
     def changes(self) -> dict[str, Any]:
         return {op.key: op.value if isinstance(op, SetKey) else None for op in self.succeeded.diff.ops}
+
+
+async def _drop(_: Sequence[LogLine]) -> None:
+    pass
 
 
 async def run(
@@ -302,6 +307,16 @@ async def test_cancelling_ends_it_and_the_next_one_works(sandboxes: Sandboxes) -
     assert (await run(sandboxes, "return {'x': 1}")).changes == {"x": 1}
 
 
+async def test_a_cancel_scope_ends_it_too(sandboxes: Sandboxes) -> None:
+    # Such scopes go on cancelling until the block is left.
+    with anyio.move_on_after(0.5) as scope:
+        async with sandboxes.lease(LIMITS, OWNER) as sandbox:
+            source = Source("f", "import time\ndef f(state):\n    time.sleep(20)\n")
+            await sandbox.execute(Job(function=source), b"{}", timeout_s=30, on_log=_drop)
+    assert scope.cancelled_caught
+    assert (await run(sandboxes, "return {'x': 1}")).changes == {"x": 1}
+
+
 async def test_the_output_limit(sandboxes: Sandboxes) -> None:
     attempt = await run(sandboxes, "while True:\n    print('x' * 99)", limits=Limits(output_kb=10))
     assert attempt.broken.status is AttemptStatus.OUTPUT_LIMIT
@@ -327,13 +342,10 @@ async def test_usage_is_measured(sandboxes: Sandboxes) -> None:
 
 
 async def test_one_sandbox_one_job(sandboxes: Sandboxes) -> None:
-    async def drop(_: Sequence[LogLine]) -> None:
-        pass
-
     async with sandboxes.lease(LIMITS, OWNER) as sandbox:
         assert await sandbox.check(Check(expressions=("1",)), timeout_s=10) == []
         with pytest.raises(RuntimeError):
-            await sandbox.execute(Job(), b"{}", timeout_s=1, on_log=drop)
+            await sandbox.execute(Job(), b"{}", timeout_s=1, on_log=_drop)
 
 
 async def test_what_the_log_handler_raises_ends_the_attempt(sandboxes: Sandboxes) -> None:

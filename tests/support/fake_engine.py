@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from sandgraph.errors import SandboxLost
-from sandgraph.sandbox.engine import ContainerState, Engine, EngineFacts, Labelled
+from sandgraph.sandbox.engine import Engine
+from sandgraph.sandbox.observed import ContainerState, EngineFacts, Labelled
 from sandgraph.settings import load_settings
 from sandgraph_runner.protocol import VERSION, Decoder, Frame, Kind, Report, encode
 

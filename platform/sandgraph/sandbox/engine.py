@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from docker.utils import kwargs_from_env
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
+from sandgraph.sandbox.observed import ContainerState, EngineFacts, Labelled
 from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
 from sandgraph.sandbox.tasks import settled
 from sandgraph.settings import Settings
@@ -36,41 +36,6 @@ _THREADS = 16
 _CONFLICT = 409
 #: No such container; or it does not run, or is being removed.
 _GONE = (404, _CONFLICT)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """What the engine is.
-
-    Attributes:
-        version: The engine's version.
-        image_id: Digest that names the runner image from now on, whatever becomes of its tag.
-        runtime: OCI runtime of the sandboxes.
-        cpus: CPUs of the engine's machine.
-    """
-
-    version: str
-    image_id: str
-    runtime: str
-    cpus: int
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerState:
-    """The engine's word on one container; ``exit_code`` means something once it does not run."""
-
-    is_running: bool
-    was_oom_killed: bool
-    exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A container as the engine lists it."""
-
-    container_id: str
-    name: str
-    labels: Mapping[str, str]
 
 
 class Client(docker.APIClient):
@@ -251,7 +216,7 @@ class Engine:
         except APIError as refused:
             reason = refused.explanation or str(refused)
             if refused.status_code in _GONE:
-                raise SandboxLost(f"The sandbox is gone: {reason}") from refused
+                raise SandboxLost(f"The Docker engine could not {what}: {reason}") from refused
             raise EngineUnavailable(f"The Docker engine refused to {what}: {reason}") from refused
         except (requests.RequestException, DockerException) as broken:
             raise EngineUnavailable(f"The Docker engine did not answer when asked to {what}: {broken}") from broken

@@ -12,7 +12,8 @@ from dataclasses import replace
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.model.limits import Limits
 from sandgraph.sandbox.container import Container, start_container
-from sandgraph.sandbox.engine import Engine, EngineFacts
+from sandgraph.sandbox.engine import Engine
+from sandgraph.sandbox.observed import EngineFacts
 from sandgraph.sandbox.profile import Image, container_config, load_seccomp, resource_limits
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, PROCESS_LABEL, Reaper
 from sandgraph.sandbox.spec import Owner

@@ -15,8 +15,9 @@ from sandgraph.errors import EngineUnavailable, SandboxLost, Unavailable
 from sandgraph.model.limits import Limits
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import Container
-from sandgraph.sandbox.engine import Engine, EngineFacts
+from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.fleet import Fleet
+from sandgraph.sandbox.observed import EngineFacts
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, Reaper
 from sandgraph.sandbox.spec import Owner, Sandbox
 from sandgraph.sandbox.stock import Stock

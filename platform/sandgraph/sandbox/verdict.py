@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
-from sandgraph.sandbox.engine import ContainerState
+from sandgraph.sandbox.observed import ContainerState
 from sandgraph.sandbox.payload import Account, read_account
 from sandgraph.sandbox.spec import Broken
 from sandgraph_runner.protocol import BYTES_A_LINE, Reason, Report

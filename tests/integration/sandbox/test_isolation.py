@@ -6,12 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import FLOOR, Limits
 from sandgraph.model.run import AttemptStatus, LogLine
 from sandgraph.model.state import SetKey
 from sandgraph.sandbox.engine import Client, find_engine
@@ -150,6 +150,11 @@ return {
     assert not [name for name in said["env"] if "SANDGRAPH" in name.upper() or "PROXY" in name.upper()]
     assert said["processes"][0] == 1
     assert len(said["processes"]) == 2
+
+
+@pytest.mark.parametrize("limits", [FLOOR, replace(FLOOR, tmp_mb=Limits().tmp_mb)], ids=["cold", "updated"])
+async def test_the_smallest_limits_still_run_something(run: Run, limits: Limits) -> None:
+    assert (await run("print('x')\nreturn 1", limits)).value == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
-from sandgraph.sandbox.engine import Client, ContainerState, Engine, find_engine
+from sandgraph.sandbox.engine import Client, Engine, find_engine
+from sandgraph.sandbox.observed import ContainerState
 from sandgraph.settings import load_settings
 
 pytestmark = pytest.mark.anyio
