@@ -7,10 +7,10 @@ from sandgraph_runner.capture import Capture
 
 def test_lines_are_as_bounded_as_bytes() -> None:
     capture = Capture(max_bytes=1600, max_line_bytes=100)
-    lines = capture.feed("stdout", b"\n" * 60, 0.0)
-    assert not capture.is_over
-    lines += capture.feed("stderr", b"\n" * 60, 0.0)
-    assert capture.is_over
-    lines += capture.feed("stdout", b"late\n", 0.0)
-    lines += capture.finish(0.0)
-    assert len(lines) == 100
+    fed = [("stdout", 60), ("stderr", 60), ("stdout", 1)]
+    seen = []
+    for stream, count in fed:
+        lines = capture.feed(stream, b"\n" * count, 0.0)
+        seen.append((len(lines), capture.is_over))
+    assert seen == [(60, False), (40, True), (0, True)]
+    assert capture.finish(0.0) == []
