@@ -65,7 +65,9 @@ _KEYS_SHOWN = 10
 
 
 def _run_message(status: RunStatus, failure: Failure | None) -> str:
-    return f"The run {status}: {failure.message}" if failure else f"The run is {status}."
+    if failure is None:
+        return f"The run is {status}."
+    return failure.message if status is RunStatus.CANCELLED else f"The run {status}: {failure.message}"
 
 
 def _node_message(key: NodeRunKey, status: NodeRunStatus, failure: Failure | None) -> str:

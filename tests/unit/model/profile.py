@@ -1,4 +1,4 @@
-"""How far property tests look: for seconds and the same every time, or with SANDGRAPH_LONG_TESTS=1 far and at random."""
+"""How far property tests look: for seconds and always the same, or with SANDGRAPH_LONG_TESTS=1 far and at random."""
 
 from __future__ import annotations
 

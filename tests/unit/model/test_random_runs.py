@@ -1,4 +1,4 @@
-"""The scheduler against the oracle: random graphs, in random orders of completion."""
+"""The scheduler against the oracle: random graphs, random orders of completion, failures, retries, cancels."""
 
 from __future__ import annotations
 
@@ -7,112 +7,111 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.model.graphs import shape
-from tests.unit.model.ledger import Ledger
-from tests.unit.model.oracle import Oracle
-from tests.unit.model.playbook import diff_of
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.unit.model.profile import IS_LONG, examples
-from tests.unit.model.programs import INITIAL, Program, programs
-from tests.unit.model.programs import program as chosen
+from tests.unit.model.programs import Program, program, programs
+from tests.unit.model.simulation import Simulation
 
 from sandgraph.model import events, scheduler
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
+from sandgraph.model.run import AttemptStatus, NodeRunKey, RunStatus
 
-#: Failures that end a run at once: which of several comes first is a matter of time.
-SUDDEN = {"state_conflict", "max_steps_exceeded", "max_iterations_reached"}
-
-
-class Simulation:
-    """A run of a program, driven from outside."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.run = scheduler.Run(program.graph, shape(program.graph))
-        self.ledger = Ledger(INITIAL)
-        self.seen: dict[NodeRunKey, object] = {}
-        self.tell(events.RunStarted(INITIAL))
-
-    def tell(self, event: events.Event) -> None:
-        before = self.run.status
-        self.run, commands = scheduler.step(self.run, event)
-        assert not (before.is_final and commands)
-        self.ledger.take(self.run, commands)
-        self.seen |= {key: start.view.state for key, start in self.ledger.running.items()}
-
-    def succeed(self, key: NodeRunKey, attempt: int) -> None:
-        act = self.program.act(key)
-        diff = diff_of(act.changes, act.deletes)
-        self.tell(events.AttemptSucceeded(key, attempt, diff, act.entered, act.again, act.after))
-
-    def fail(self, key: NodeRunKey, attempt: int) -> None:
-        self.tell(events.AttemptFailed(key, attempt, AttemptStatus.ERROR, Failure("error", "It broke.")))
-
-    def finish(self, order: Random, *, flaky: bool = False) -> None:
-        """Go on until the run ends; an attempt that may be tried again fails now and then."""
-        while not self.run.status.is_final:
-            key = order.choice(sorted(self.run.active, key=str))
-            active = self.run.active[key]
-            retry = self.run.topology.nodes[key.node].retry
-            if active.is_waiting:
-                self.tell(events.RetryDue(key, active.attempt))
-            elif flaky and active.attempt < retry.max_attempts and order.random() < 0.3:
-                self.fail(key, active.attempt)
-            else:
-                self.succeed(key, active.attempt)
-
-    def agrees_with_oracle(self) -> None:
-        oracle = Oracle(self.program.graph, self.program.act, INITIAL)
-        outcome = self.ledger.outcome
-        assert outcome is not None
-        code = outcome.failure.code if outcome.failure else None
-        expected = oracle.run()
-        if isinstance(expected, str):
-            assert outcome.status is RunStatus.FAILED
-            assert code == expected or {code, expected} <= SUDDEN
-        else:
-            assert (outcome.status, code) == (RunStatus.COMPLETED, None)
-            assert outcome.state == expected
-        if code not in SUDDEN:
-            self._agrees_on_node_runs(oracle)
-            self._agrees_on_commits(oracle)
-
-    def _agrees_on_node_runs(self, oracle: Oracle) -> None:
-        ran = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SUCCEEDED}
-        skipped = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SKIPPED}
-        assert (ran, skipped) == (oracle.ran, oracle.skipped)
-        assert self.run.steps == oracle.steps
-        for key, state in self.seen.items():
-            assert state == oracle.state(oracle.saw[key])
-
-    def _agrees_on_commits(self, oracle: Oracle) -> None:
-        commits = self.ledger.commits
-        keys = {number: commit.key for number, commit in commits.items()}
-        for number, commit in commits.items():
-            seen, changed = oracle.commits[commit.key]
-            past, todo = set[NodeRunKey](), [parent for parent in commit.parents if parent]
-            while todo:
-                parent = todo.pop()
-                if keys[parent] not in past:
-                    past.add(keys[parent])
-                    todo += [further for further in commits[parent].parents if further]
-            assert past == seen
-            assert {op.key for op in commit.diff.ops} == set(changed)
-            assert self.ledger.state_at(number) == oracle.state(seen | {commit.key})
-        assert set(keys.values()) == set(oracle.commits)
+_AT_WILL = st.integers(0, 99)
 
 
 @examples(60)
 @given(programs(), st.integers(0, 2**32))
-def test_a_run_is_what_the_oracle_says(program: Program, seed: int) -> None:
-    simulation = Simulation(program)
+def test_a_run_is_what_the_oracle_says(chosen: Program, seed: int) -> None:
+    simulation = Simulation(chosen)
     simulation.finish(Random(seed), flaky=True)
     simulation.agrees_with_oracle()
 
 
-@pytest.mark.parametrize("seed", range(100 if IS_LONG else 4))
-def test_many_runs_are_what_the_oracle_says(seed: int) -> None:
+@pytest.mark.parametrize("forgetful", [False, True])
+@pytest.mark.parametrize("seed", range(100 if IS_LONG else 2))
+def test_many_runs_are_what_the_oracle_says(seed: int, *, forgetful: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if forgetful:
+        # What only long runs would forget is forgotten at every commit.
+        monkeypatch.setattr(scheduler, "_COMPACT_EVERY", 1)
+        monkeypatch.setattr(scheduler, "_DELETED_KEYS_KEPT", -100)
     random = Random(seed)
-    for _ in range(400):
-        simulation = Simulation(chosen(random.choice))
+    for _ in range(200):
+        simulation = Simulation(program(random.choice))
         simulation.finish(random, flaky=True)
         simulation.agrees_with_oracle()
+
+
+class Runs(RuleBasedStateMachine):
+    """A run, and everything that may happen to it at any moment."""
+
+    @initialize(chosen=programs())
+    def start(self, chosen: Program) -> None:
+        self.simulation = Simulation(chosen)
+        self.is_disturbed = False
+
+    def pick(self, which: int, *, waiting: bool) -> NodeRunKey:
+        active = self.simulation.run.active
+        keys = sorted((key for key in active if active[key].is_waiting is waiting), key=str)
+        return keys[which % len(keys)]
+
+    def _is_running(self) -> bool:
+        return bool(self.simulation.ledger.running)
+
+    def _is_waiting(self) -> bool:
+        return bool(self.simulation.ledger.waiting)
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_running)
+    def succeed(self, which: int) -> None:
+        self.simulation.succeed(self.pick(which, waiting=False))
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_running)
+    def succeed_again(self, which: int) -> None:
+        self.succeed(which)
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_running)
+    def fail(self, which: int) -> None:
+        key = self.pick(which, waiting=False)
+        if self.simulation.run.active[key].attempt < self.simulation.run.topology.nodes[key.node].retry.max_attempts:
+            self.simulation.fail(key)
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_waiting)
+    def wait_no_more(self, which: int) -> None:
+        self.simulation.wait_no_more(self.pick(which, waiting=True))
+
+    @rule(which=_AT_WILL)
+    def tell_again_what_was_told(self, which: int) -> None:
+        told = self.simulation.told
+        assert not self.simulation.tell(told[which % len(told)])
+
+    @rule(which=_AT_WILL, event=st.sampled_from([events.CancelRequested(), events.RunTimedOut(1)]))
+    def end(self, which: int, event: events.Event) -> None:
+        if which > 95 and self.simulation.tell(event):
+            self.is_disturbed = True
+            assert self.simulation.run.status in {RunStatus.CANCELLED, RunStatus.FAILED}
+
+    @rule(which=_AT_WILL, status=st.sampled_from([AttemptStatus.NO_RESULT, AttemptStatus.OUTPUT_LIMIT]))
+    @precondition(_is_running)
+    def fail_for_good(self, which: int, status: AttemptStatus) -> None:
+        if which > 95:
+            self.simulation.fail(self.pick(which, waiting=False), status)
+            self.is_disturbed = True
+            assert self.simulation.run.status is RunStatus.FAILED
+
+    @rule()
+    @precondition(_is_running)
+    def step_the_same_run_twice(self) -> None:
+        key = self.pick(0, waiting=False)
+        event = events.AttemptSucceeded(key, self.simulation.run.active[key].attempt)
+        assert scheduler.step(self.simulation.run, event) == scheduler.step(self.simulation.run, event)
+
+    def teardown(self) -> None:
+        if hasattr(self, "simulation") and not self.is_disturbed:
+            self.simulation.finish(Random(0))
+            self.simulation.agrees_with_oracle()
+
+
+TestRuns = Runs.TestCase
+TestRuns.settings = examples(60)

@@ -1,0 +1,106 @@
+"""Runs of programs, told what happens to their attempts from outside, and held against the oracle at their end."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.unit.model.graphs import shape
+from tests.unit.model.ledger import Ledger
+from tests.unit.model.oracle import Oracle
+from tests.unit.model.playbook import diff_of
+from tests.unit.model.programs import INITIAL, Program
+
+from sandgraph.model import events, scheduler
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
+
+#: Failures that end a run at once: which of several comes first is a matter of time.
+SUDDEN = {"state_conflict", "max_steps_exceeded", "max_iterations_reached"}
+
+
+class Simulation:
+    """A run of a program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.run = scheduler.Run(program.graph, shape(program.graph))
+        self.ledger = Ledger(INITIAL)
+        self.told: list[events.Event] = []
+        self.seen: dict[NodeRunKey, object] = {}
+        self.tell(events.RunStarted(INITIAL))
+
+    def tell(self, event: events.Event) -> bool:
+        """Tell the run something, and say whether it did anything about it."""
+        before = self.run.status
+        self.run, commands = scheduler.step(self.run, event)
+        assert not (before.is_final and commands)
+        self.ledger.take(self.run, commands)
+        self.told.append(event)
+        self.seen |= {key: start.view.state for key, start in self.ledger.running.items()}
+        return bool(commands)
+
+    def succeed(self, key: NodeRunKey) -> None:
+        act = self.program.act(key)
+        diff = diff_of(act.changes, act.deletes)
+        attempt = self.run.active[key].attempt
+        self.tell(events.AttemptSucceeded(key, attempt, diff, act.entered, act.again, act.after))
+
+    def fail(self, key: NodeRunKey, status: AttemptStatus = AttemptStatus.ERROR) -> None:
+        attempt = self.run.active[key].attempt
+        self.tell(events.AttemptFailed(key, attempt, status, Failure(status, "It broke.")))
+
+    def wait_no_more(self, key: NodeRunKey) -> None:
+        self.tell(events.RetryDue(key, self.run.active[key].attempt))
+
+    def finish(self, order: Random, *, flaky: bool = False) -> None:
+        """Go on until the run ends; an attempt that may be tried again fails now and then."""
+        while not self.run.status.is_final:
+            key = order.choice(sorted(self.run.active, key=str))
+            active = self.run.active[key]
+            retry = self.run.topology.nodes[key.node].retry
+            if active.is_waiting:
+                self.wait_no_more(key)
+            elif flaky and active.attempt < retry.max_attempts and order.random() < 0.3:
+                self.fail(key)
+            else:
+                self.succeed(key)
+
+    def agrees_with_oracle(self) -> None:
+        """Check all that came of the run, where no attempt failed for good and nobody cancelled it."""
+        oracle = Oracle(self.program.graph, self.program.act, INITIAL)
+        outcome = self.ledger.outcome
+        assert outcome is not None
+        code = outcome.failure.code if outcome.failure else None
+        expected = oracle.run()
+        if isinstance(expected, str):
+            assert outcome.status is RunStatus.FAILED
+            assert code == expected or {code, expected} <= SUDDEN
+        else:
+            assert (outcome.status, code) == (RunStatus.COMPLETED, None)
+            assert outcome.state == expected
+        if code not in SUDDEN:
+            self._agrees_on_node_runs(oracle)
+            self._agrees_on_commits(oracle)
+
+    def _agrees_on_node_runs(self, oracle: Oracle) -> None:
+        ran = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SUCCEEDED}
+        skipped = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SKIPPED}
+        assert (ran, skipped) == (oracle.ran, oracle.skipped)
+        assert self.run.steps == oracle.steps
+        for key, state in self.seen.items():
+            assert state == oracle.state(oracle.saw[key])
+
+    def _agrees_on_commits(self, oracle: Oracle) -> None:
+        commits = self.ledger.commits
+        keys = {number: commit.key for number, commit in commits.items()}
+        for number, commit in commits.items():
+            seen, changed = oracle.commits[commit.key]
+            past, todo = set[NodeRunKey](), [parent for parent in commit.parents if parent]
+            while todo:
+                parent = todo.pop()
+                if keys[parent] not in past:
+                    past.add(keys[parent])
+                    todo += [further for further in commits[parent].parents if further]
+            assert past == seen
+            assert {op.key for op in commit.diff.ops} == set(changed)
+            assert self.ledger.state_at(number) == oracle.state(seen | {commit.key})
+        assert set(keys.values()) == set(oracle.commits)

@@ -1,0 +1,88 @@
+"""A graph as a document, and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.model.graphs import graph_of, loop
+from tests.unit.model.profile import examples
+from tests.unit.model.programs import Program, programs
+
+from sandgraph.model.document import from_document, to_document
+from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.limits import Limits
+from sandgraph.model.retry import RETRYABLE, Retry
+
+_NAMES = st.text(max_size=5)
+_SECONDS = st.floats(0, 1e6)
+_COUNTS = st.integers(0, 2**40)
+_CONDITIONS = st.none() | st.builds(Condition, expression=_NAMES) | st.builds(Condition, function=_NAMES)
+_LIMITS = st.builds(Limits, _SECONDS, _COUNTS, _SECONDS, _COUNTS, _COUNTS, _COUNTS)
+_RETRIES = st.builds(
+    Retry, _COUNTS, _SECONDS, _SECONDS, _SECONDS, st.booleans(), st.frozensets(st.sampled_from(sorted(RETRYABLE)))
+)
+_NODES = st.builds(
+    Node,
+    _NAMES,
+    st.sampled_from(NodeType),
+    st.none() | _NAMES,
+    _CONDITIONS,
+    st.none() | _COUNTS,
+    st.sampled_from(OnMax),
+    _LIMITS,
+    _RETRIES,
+)
+_EDGES = st.builds(Edge, _NAMES, _NAMES, _CONDITIONS, default=st.booleans())
+_GRAPHS = st.builds(
+    Graph,
+    _NAMES,
+    st.lists(_NODES, max_size=3).map(tuple),
+    st.lists(_EDGES, max_size=3).map(tuple),
+    st.none() | _NAMES,
+    _COUNTS,
+    st.none() | _SECONDS,
+)
+
+
+@examples(100)
+@given(_GRAPHS)
+def test_a_graph_is_the_same_after_a_trip_through_json(graph: Graph) -> None:
+    assert from_document(json.loads(json.dumps(to_document(graph)))) == graph
+
+
+@examples(20)
+@given(programs())
+def test_a_valid_graph_is_too(program: Program) -> None:
+    assert from_document(json.loads(json.dumps(to_document(program.graph)))) == program.graph
+
+
+def test_every_field_is_spelled_out() -> None:
+    graph = replace(graph_of("start>a a>end?", loop("a", 3)), name="g", timeout_s=60)
+    document = to_document(graph)
+    assert document["nodes"][1] == {  # type: ignore[index]
+        "name": "a",
+        "type": "loop",
+        "function": "a",
+        "condition": "go",
+        "max_iterations": 3,
+        "on_max": "exit",
+        "limits": {"cpus": 1.0, "memory_mb": 256, "timeout_s": 30.0, "pids": 64, "tmp_mb": 16, "output_kb": 1024},
+        "retry": {
+            "max_attempts": 1,
+            "initial_s": 0.5,
+            "factor": 2.0,
+            "max_s": 30.0,
+            "jitter": True,
+            "on": ["error", "lost", "oom", "timeout"],
+        },
+    }
+    assert document["edges"][1] == {"source": "a", "target": "end", "condition": "a_end", "default": False}  # type: ignore[index]
+    assert {name: document[name] for name in ("name", "start_node", "max_steps", "timeout_s")} == {
+        "name": "g",
+        "start_node": None,
+        "max_steps": 1_000,
+        "timeout_s": 60,
+    }

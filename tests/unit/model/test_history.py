@@ -1,0 +1,87 @@
+"""States of the past."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from tests.unit.model.playbook import diff_of, key_of
+from tests.unit.model.programs import INITIAL, program
+from tests.unit.model.simulation import Simulation
+
+from sandgraph.model.commands import RecordCommit
+from sandgraph.model.history import state_at, state_so_far
+from sandgraph.model.state import Json, MergeConflict
+
+
+def commit(number: int, *parents: int, delete: str = "", **changes: Json) -> RecordCommit:
+    return RecordCommit(number, parents, diff_of(changes, [delete] if delete else []), key_of("a"), 1)
+
+
+COMMITS = [commit(1, 0, a=1), commit(2, 1, b=2), commit(3, 1, c=3), commit(4, 2, 3, a=4, delete="b"), commit(5, 3, d=5)]
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [
+        (0, {"z": 0}),
+        (1, {"z": 0, "a": 1}),
+        (2, {"z": 0, "a": 1, "b": 2}),
+        (3, {"z": 0, "a": 1, "c": 3}),
+        (4, {"z": 0, "a": 4, "c": 3}),
+        (5, {"z": 0, "a": 1, "c": 3, "d": 5}),
+        (6, None),
+        (-1, None),
+    ],
+)
+def test_the_state_of_a_checkpoint_is_that_of_its_ancestors(number: int, state: dict[str, Json] | None) -> None:
+    assert state_at({"z": 0}, COMMITS, number) == state
+    assert state_at({"z": 0}, reversed(COMMITS), number) == state
+
+
+def test_the_state_so_far_is_that_of_all_branches() -> None:
+    assert state_so_far({"z": 0}, reversed(COMMITS)) == ({"z": 0, "a": 4, "c": 3, "d": 5}, [])
+    assert state_so_far({"z": 0}, []) == ({"z": 0}, [])
+
+
+def test_in_the_state_so_far_the_latest_value_stands_and_conflicts_are_named() -> None:
+    commits = [commit(1, 0, a=1), commit(2, 0, a=2, b=2), commit(3, 1, a=3, c=3), commit(4, 2, delete="b")]
+    assert state_so_far({}, commits) == ({"a": 3, "c": 3}, [MergeConflict("a", 2, 3)])
+    commits += [commit(5, 0, b=5)]
+    assert state_so_far({}, commits) == ({"a": 3, "b": 5, "c": 3}, [MergeConflict("a", 2, 3), MergeConflict("b", 4, 5)])
+
+
+def test_a_conflict_names_the_latest_commit_that_the_last_did_not_see() -> None:
+    commits = [commit(1, 0, a=1), commit(2, 1, a=2), commit(3, 0, a=3)]
+    assert state_so_far({}, commits)[1] == [MergeConflict("a", 2, 3)]
+
+
+def test_reading_changes_nothing() -> None:
+    initial: dict[str, Json] = {"z": 0}
+    state_so_far(initial, COMMITS)[0]["z"] = 1
+    found = state_at(initial, COMMITS, 0)
+    assert found is not None
+    found["z"] = 1
+    assert initial == {"z": 0}
+
+
+def test_views_of_the_scheduler_are_checkpoints() -> None:
+    random = Random(0)
+    for _ in range(100):
+        simulation = Simulation(program(random.choice))
+        while not simulation.run.status.is_final:
+            commits = list(simulation.ledger.commits.values())
+            for start in simulation.ledger.running.values():
+                (head, *more) = start.view.heads
+                if not more:
+                    assert state_at(INITIAL, commits, head) == start.view.state
+            simulation.succeed(random.choice(sorted(simulation.run.active, key=str)))
+
+
+def test_a_long_history_is_read_without_walking_it_over_and_over() -> None:
+    keys = [f"k{n % 1_000}" for n in range(10_000)]
+    commits = [RecordCommit(n, (max(0, n - 2),), diff_of({keys[n]: n}), key_of("a"), 1) for n in range(1, 10_000)]
+    state, conflicts = state_so_far({}, commits)
+    assert len(state) == 1_000
+    assert not conflicts
+    assert state_at({}, commits, 9_999) == {key: value for key, value in state.items() if int(key[1:]) % 2}
