@@ -1,8 +1,8 @@
 """The shape of a graph: what can be reached, which edges close cycles, and which edges leave which loops.
 
 An edge u→v is a back edge when v dominates u; the loop of a header v is v and everything that reaches one of its back
-edges without passing v (natural loops: Aho, Lam, Sethi, Ullman, *Compilers*, 2nd ed., 9.6). Dominators are computed as
-in Cooper, Harvey, Kennedy, *A Simple, Fast Dominance Algorithm*, 2001; loops from the innermost outwards, as in Tarjan,
+edges without passing v (natural loops: Aho, Lam, Sethi, Ullman, *Compilers*, 2nd ed., 9.6). Dominators are found as in
+Cooper, Harvey, Kennedy, *A Simple, Fast Dominance Algorithm*, 2001; loops from the innermost outwards, as in Tarjan,
 *Testing Flow Graph Reducibility*, 1974.
 """
 
@@ -126,29 +126,23 @@ def _reverse_postorder(graph: Graph, outgoing: Adjacency) -> list[str]:
 
 
 def _dominators(graph: Graph, order: list[str], number: Mapping[str, int]) -> list[int]:
-    """Return each node's immediate dominator, by number; the entry is its own."""
+    """Return each node's immediate dominator, by number; the entry is its own.
+
+    Edges against the order are left out. If each leads to a dominator of its source, they change no dominators; if one
+    does not, some cycle has two entries, and then the rest does not matter.
+    """
     sources: list[list[int]] = [[] for _ in order]
     for edge in graph.edges:
-        sources[number[edge.target]].append(number[edge.source])
-    unknown = -1
-    dominator = [0, *[unknown] * (len(order) - 1)]
-    changed = True
-    while changed:
-        changed = False
-        for node in range(1, len(order)):
-            known = [source for source in sources[node] if dominator[source] != unknown]
-            best = known[0]
-            for other in known[1:]:
-                one, two = best, other
-                while one != two:
-                    if one > two:
-                        one = dominator[one]
-                    else:
-                        two = dominator[two]
-                best = one
-            if dominator[node] != best:
-                dominator[node] = best
-                changed = True
+        if number[edge.source] < number[edge.target]:
+            sources[number[edge.target]].append(number[edge.source])
+    dominator = [0] * len(order)
+    for node in range(1, len(order)):
+        best, *others = sources[node]
+        for other in others:
+            lower = other
+            while best != lower:
+                best, lower = dominator[max(best, lower)], min(best, lower)
+        dominator[node] = best
     return dominator
 
 
