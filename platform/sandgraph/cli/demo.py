@@ -6,25 +6,34 @@ import asyncio
 import json
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 from websockets.asyncio.client import connect
 
 from sandgraph.cli.serve import running
-from sandgraph.errors import InvalidInput
+from sandgraph.errors import InvalidInput, SandgraphError
 from sandgraph.sandbox.reaper import count_containers
 from sandgraph.settings import Settings
 from sandgraph.workflows import sample_source
 
 JsonObject = dict[str, object]
+
+#: The highest quality score.
+_BEST = 10
+
+#: What the table of node runs shows of each, by column.
+_USAGE = ("wall", "waited", "CPU", "memory", "output")
+
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _STYLES = {"succeeded": "green", "completed": "green", "failed": "red", "error": "red", "skipped": "dim"}
 
@@ -36,11 +45,14 @@ async def demo(settings: Settings, file: Path | None, threshold: float) -> int:
         0 if the workflow completed and nothing was left behind, else 1.
 
     Raises:
-        InvalidInput: The file cannot be read as text.
+        InvalidInput: The file cannot be read as text, or the threshold is no score.
+        SandgraphError: The platform refused the file; it is too large, for one.
         EngineUnavailable: The Docker engine does not answer, or lacks the runner image.
     """
     console = Console(highlight=False)
     name, code = _read(file)
+    if not 0 <= threshold <= _BEST:
+        raise InvalidInput.at("threshold", "out_of_range", f"A quality score lies between 0 and {_BEST}.")
     with tempfile.TemporaryDirectory(prefix="sandgraph-demo-") as folder:
         own = settings.model_copy(update={"port": 0, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}"})
         console.print("Starting the platform: sandboxes are being warmed up …")
@@ -86,8 +98,13 @@ async def _call(url: str, body: Mapping[str, object] | None = None) -> JsonObjec
     def request() -> JsonObject:
         # Our own server on loopback, on a port we bound.
         asked = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
-            return cast("JsonObject", json.load(answer))
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
+                return cast("JsonObject", json.load(answer))
+        except urllib.error.HTTPError as refused:
+            with refused:
+                problem = cast("JsonObject", json.load(refused))
+            raise SandgraphError(f"{problem['detail']} ({problem['status']} {problem['code']})") from None
 
     return await asyncio.to_thread(request)
 
@@ -107,11 +124,12 @@ def _show_record(console: Console, record: JsonObject) -> None:
 
 
 def _show_nodes(console: Console, status: JsonObject) -> None:
-    table = Table(title="Node runs", title_justify="left", header_style="bold")
-    for column in ("node", "iteration", "status"):
-        table.add_column(column)
-    for column in ("wall", "waited", "CPU", "peak memory", "output"):
-        table.add_column(column, justify="right")
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(
+        title="Node runs", title_justify="left", header_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=0
+    )
+    for column, right in (("node", False), ("#", True), ("status", False), *((each, True) for each in _USAGE)):
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for node in cast("list[JsonObject]", status["node_runs"]):
         attempts = cast("list[JsonObject]", node["attempts"])
         usage = cast("dict[str, float | None]", (attempts[-1].get("usage") or {}) if attempts else {})
@@ -130,7 +148,9 @@ def _show_nodes(console: Console, status: JsonObject) -> None:
 
 def _show_result(console: Console, final: JsonObject) -> None:
     console.print("\n[bold]What changed in the code[/]")
-    console.print(Syntax(_harmless(str(final.get("diff") or "(nothing)")), "diff", background_color="default"))
+    for line in _harmless(str(final.get("diff") or "(nothing)")).splitlines():
+        # Whole lines, however wide the terminal is, so that the diff can be copied.
+        console.print(Text(line, _DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
     rounds = cast("list[dict[str, float]]", final.get("quality_history") or [])
     history = " → ".join(f"{each['score']:.1f}" for each in rounds)
     outcome = cast("JsonObject", final.get("outcome") or {})

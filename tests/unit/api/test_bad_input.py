@@ -278,6 +278,20 @@ def test_malformed_json_is_wrong_at_a_line_and_column(client: TestClient, body: 
     assert (error["line"], error["column"]) == (line, column)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", GRAPH, with_edge(condition=5), 'It must be an expression (a string) or {"function": name}.'),
+        ("GET", "/graph/list?limit=ten", None, "It must be an integer."),
+    ],
+)
+def test_messages_are_in_plain_words(
+    client: TestClient, method: str, path: str, body: Document | None, message: str
+) -> None:
+    answer = client.request(method, path, json=body)
+    assert [error["message"] for error in answer.json()["errors"]] == [message]
+
+
 def test_everything_that_is_wrong_is_said_at_once(client: TestClient) -> None:
     document = graph(nodes=[{"type": "robot"}, {"name": 5, "colour": 1}], edges=[{}], name="")
     errors = client.post(GRAPH, json=document).json()["errors"]

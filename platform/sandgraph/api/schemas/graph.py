@@ -51,7 +51,7 @@ AnyCondition = Annotated[
     Discriminator(
         _kind_of_condition,
         custom_error_type="wrong_type",
-        custom_error_message='It must be an expression (a string) or {{"function": name}}.',
+        custom_error_message='It must be an expression (a string) or {"function": name}.',
     ),
 ]
 

@@ -55,6 +55,7 @@ _MESSAGES = {
     "missing": "It is required.",
     "string_type": "It must be a string.",
     "int_type": "It must be an integer.",
+    "int_parsing": "It must be an integer.",
     "float_type": "It must be a number.",
     "bool_type": "It must be true or false.",
 }
