@@ -169,8 +169,6 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
     ours = past(parents, heads)
     for other in others:
         theirs = past(parents, other.heads)
-        if theirs <= ours:
-            continue
         for key, writer in other.writers.items():
             if writer not in theirs or writer in ours:
                 continue

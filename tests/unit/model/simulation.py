@@ -101,6 +101,8 @@ class Simulation:
                     past.add(keys[parent])
                     todo += [further for further in commits[parent].parents if further]
             assert past == seen
+            made = [keys[parent] for parent in commit.parents if parent]
+            assert not any(one in oracle.commits[other][0] for one in made for other in made)
             assert {op.key for op in commit.diff.ops} == set(changed)
             assert self.ledger.state_at(number) == oracle.state(seen | {commit.key})
         assert set(keys.values()) == set(oracle.commits)
