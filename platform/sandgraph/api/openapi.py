@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from sandgraph.api.schemas.answers import ProblemAnswer
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
+from sandgraph.api.schemas.examples import ANSWERS
 from sandgraph.api.schemas.graph import GraphDocument
 from sandgraph.api.schemas.run import RunDocument
 
@@ -56,5 +57,7 @@ class Api(FastAPI):
             _, further = models_json_schema([(model, "validation") for model in MODELS], ref_template=_REFERENCE)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(further["$defs"])
+            for name, example in ANSWERS.items():
+                schemas[name]["examples"] = [example]
             self.openapi_schema = document
         return self.openapi_schema

@@ -69,6 +69,15 @@ def test_every_body_has_an_example_and_every_field_of_a_body_a_description(opena
         assert all("description" in field for field in schemas[name]["properties"].values())
 
 
+def test_every_answer_has_an_example(openapi: OpenApi) -> None:
+    schemas = openapi["components"]["schemas"]
+    for name, operation in operations(openapi):
+        for answer in operation["responses"].values():
+            for content in answer["content"].values():
+                model = content["schema"]["$ref"].rpartition("/")[2]
+                assert schemas[model].get("examples"), f"{name}: {model}"
+
+
 def test_every_example_is_read_by_its_own_schema(openapi: OpenApi) -> None:
     with_examples = {
         name: schema["examples"] for name, schema in openapi["components"]["schemas"].items() if "examples" in schema
