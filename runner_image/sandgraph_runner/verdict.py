@@ -30,7 +30,8 @@ _PROBLEM_CODES = frozenset({"syntax_error", "import_failed", "name_not_defined",
 # Nesting around a value: the outcome, its operations, the operation.
 _AROUND = 3
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and content with a string that does not end: what was taken is never looked at again.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = [1 if byte in b"[{" else -1 for byte in range(256)]

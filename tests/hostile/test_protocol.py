@@ -176,6 +176,15 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         {"result_invalid"},
         {},
     ),
+    "19g escapes without end": (
+        Attack.of(
+            FORGE + "message = say(b'\\\\\"' * 1_500_000)\n"
+            "while message: message = message[os.write(pipe, message):]\ntime.sleep(60)",
+            memory_mb=128,
+        ),
+        {"result_invalid"},
+        {},
+    ),
     "22 reads its stdin": (
         Attack.of("import os, sys\nstate.set('read', [sys.stdin.read(), os.read(0, 9).decode()])"),
         {"succeeded"},
@@ -205,6 +214,18 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         Attack.of(FORGE + "if os.fork(): os._exit(0)\ntime.sleep(30)\nos.write(pipe, say(sets(forged=1)))"),
         {"no_result"},
         {},
+    ),
+    "a fork bomb that goes on after the return": (
+        Attack.of(
+            "import os, time\nif os.fork() == 0:\n"
+            "    while True:\n        try: os.fork()\n        except OSError: pass\n"
+            "time.sleep(0.3)\nstate.set('x', 1)",
+            pids=100,
+            memory_mb=256,
+            timeout_s=20,
+        ),
+        {"succeeded"},
+        {"x": 1},
     ),
     "stops itself": (Attack.of("import os\nos.kill(os.getpid(), 19)", timeout_s=1), {"timeout"}, {}),
     "stops its group": (Attack.of("import os\nos.killpg(0, 19)", timeout_s=1), {"timeout"}, {}),

@@ -59,6 +59,22 @@ CASES: dict[str, tuple[Attack, set[str]]] = {
         ),
         {"oom", "timeout"},
     ),
+    "45b the supervisor is the last in line for the kernel, and still goes": (
+        Attack.of(
+            "import os, time\ndef spare(): open('/proc/self/oom_score_adj', 'w').write(least)\n"
+            "for least in ('0', '500'):\n    try: spare(); break\n    except OSError: pass\n"
+            "for _ in range(40):\n"
+            "    if os.fork() == 0:\n"
+            "        hoard = [os.urandom(1 << 15) for _ in range(50)]\n"
+            "        time.sleep(60)\n"
+            "with open('/tmp/filled', 'wb', 0) as file:\n"
+            "    for _ in range(15): file.write(os.urandom(1 << 20)); time.sleep(0.02)\n"
+            "time.sleep(60)",
+            pids=64,
+            timeout_s=5,
+        ),
+        {"oom", "timeout"},
+    ),
     "44a memory by mmap and mlock": (
         Attack.of(
             "import mmap\nhoard = []\nwhile True:\n    part = mmap.mmap(-1, 1 << 22); part.write(b'x' * (1 << 22))\n"

@@ -214,6 +214,13 @@ def test_other_problems_are_refused(body: str) -> None:
     assert judged(body, CHECK).reason is Reason.RESULT_INVALID
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("start", [b"", b'"'])
+def test_escapes_without_end_take_no_longer_than_other_text(start: bytes) -> None:
+    # Looking at them again from every quote would take hours.
+    assert judged(start + b'\\"' * 2_000_000).reason is Reason.RESULT_INVALID
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_judged_without_a_crash(data: bytes) -> None:
     message = Message(JOB)
