@@ -6,7 +6,7 @@ The numbers are those of the red team's list; a letter is a variation of ours.
 from __future__ import annotations
 
 import pytest
-from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, idle_within
+from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, idle_within, runtime_of
 from served import Served
 
 pytestmark = pytest.mark.docker
@@ -269,3 +269,24 @@ def test_its_own_result_or_nothing(endings: dict[str, Ending], name: str) -> Non
     assert ending.wall_s < deadline + GONE_WITHIN_S
     if ending.status == "timeout":
         assert ending.wall_s >= deadline
+
+
+ON_THE_SUPERVISOR = {
+    "kills it": ("for number in set(range(1, 65)) - {19}:\n    try: os.kill(1, number)\n    except OSError: pass"),
+    "stops it": "try: os.kill(1, 19)\nexcept OSError: pass",
+    "takes its time away": (
+        "import ctypes\nnumber = 261 if os.uname().machine == 'aarch64' else 302\n"
+        "ctypes.CDLL(None).syscall(ctypes.c_long(number), 1, 0, ctypes.create_string_buffer(16), 0)"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_THE_SUPERVISOR)
+def test_8_the_supervisor_stands_or_the_attempt_falls(attacked: Served, name: str) -> None:
+    code = "import os, time\n" + ON_THE_SUPERVISOR[name] + "\ntime.sleep(0.2)\nstate.set('x', 1)"
+    ending = attack(attacked, code, timeout_s=4)
+    # gVisor protects its first process less than Linux does: there the attempt ends with it.
+    allowed = {"succeeded"} if runtime_of(attacked) == "runc" else {"succeeded", "no_result", "timeout"}
+    assert ending.status in allowed, ending.run["error"]
+    assert ending.data == ({"x": 1} if ending.status == "succeeded" else {})
+    assert idle_within(attacked, 2 * GONE_WITHIN_S)
