@@ -54,11 +54,10 @@ class StateDiff:
     def apply_to(self, state: dict[str, Json]) -> None:
         """Change a state in place."""
         for op in self.ops:
-            match op:
-                case SetKey(key, value):
-                    state[key] = value
-                case DeleteKey(key):
-                    state.pop(key, None)
+            if isinstance(op, SetKey):
+                state[op.key] = op.value
+            else:
+                state.pop(op.key, None)
 
     def without_idle_deletes(self, state: State) -> StateDiff:
         """Return the diff without deletions of keys that the state does not have: they change nothing."""
