@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandgraph.errors import Problem
-from sandgraph.model.graph import Graph, Node, NodeType
+from sandgraph.model.graph import Edge, Graph, Node, NodeType
 
 #: Loops inside each other; what a run must keep of its loops grows with it.
 MAX_NESTING = 32
@@ -83,12 +83,12 @@ def analyse(graph: Graph) -> Topology | list[Problem]:
         if first[number[edge.target]] <= first[number[edge.source]] <= last[number[edge.target]]
     )
     joins = _by_end(graph, "target", back_edges)
-    if tangled := _tangled(graph, order, outgoing, joins, back_edges):
-        return [tangled]
+    if tangled := list(_tangled(graph, back_edges)):
+        return tangled
     loops = _loops(graph, order, joins, back_edges)
     if isinstance(loops, Problem):
         return [loops]
-    if endless := list(_endless(graph, loops, outgoing)):
+    if endless := [*_endless(graph, loops, outgoing), *_idle(graph, outgoing)]:
         return endless
     nodes = {node.name: node for node in graph.nodes}
     exits = frozenset(i for loop in loops.values() for i in loop.exits)
@@ -160,35 +160,39 @@ def _dominated(dominator: list[int]) -> tuple[list[int], list[int]]:
     return first, [start + count - 1 for start, count in zip(first, size, strict=True)]
 
 
-def _tangled(
-    graph: Graph, order: list[str], outgoing: Adjacency, joins: Adjacency, back_edges: frozenset[int]
-) -> Problem | None:
-    """Return the problem of a cycle that has more than one entry: what is left when back edges are taken away."""
-    waiting = {name: len(joins[name]) for name in order}
-    ready = [name for name in order if not waiting[name]]
+def _tangled(graph: Graph, back_edges: frozenset[int]) -> Iterator[Problem]:
+    """Yield the problem of a cycle that has more than one entry: what is left when back edges are taken away."""
+    if ring := _ring([edge for i, edge in enumerate(graph.edges) if i not in back_edges]):
+        yield Problem(
+            "edges",
+            "irreducible_cycle",
+            f"The cycle through {_listed(ring)} can be entered at more than one node; "
+            "let every path into it go through the same node first.",
+        )
+
+
+def _ring(edges: Sequence[Edge]) -> list[str]:
+    """Return the nodes of some cycle of these edges, one after the other; none if there is no cycle."""
+    sources: dict[str, list[str]] = {edge.source: [] for edge in edges}
+    targets: dict[str, list[str]] = {edge.source: [] for edge in edges}
+    for edge in edges:
+        if edge.target in sources:
+            sources[edge.target].append(edge.source)
+            targets[edge.source].append(edge.target)
+    waiting = {name: len(sources[name]) for name in sources}
+    ready = [name for name in waiting if not waiting[name]]
     while ready:
-        for i in outgoing[ready.pop()]:
-            if i not in back_edges:
-                target = graph.edges[i].target
-                waiting[target] -= 1
-                if not waiting[target]:
-                    ready.append(target)
-    stuck = [name for name in order if waiting[name]]
-    if not stuck:
-        return None
-    # Each stuck node waits for another stuck one: walking backwards must come round.
-    left, path, name = set(stuck), dict[str, None](), stuck[0]
-    while name not in path:
-        path[name] = None
-        name = next(graph.edges[i].source for i in joins[name] if graph.edges[i].source in left)
-    walked = list(path)
-    cycle = walked[walked.index(name) :][::-1]
-    return Problem(
-        "edges",
-        "irreducible_cycle",
-        f"The cycle through {_listed(cycle)} can be entered at more than one node; "
-        "let every path into it go through the same node first.",
-    )
+        for target in targets[ready.pop()]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    # Each node that is left waits for another that is left: walking backwards must come round.
+    name = next((name for name in waiting if waiting[name]), None)
+    walked: dict[str, int] = {}
+    while name is not None and name not in walked:
+        walked[name] = len(walked)
+        name = next(source for source in sources[name] if waiting[source])
+    return [] if name is None else list(walked)[walked[name] :][::-1]
 
 
 def _loops(graph: Graph, order: list[str], joins: Adjacency, back_edges: frozenset[int]) -> dict[str, Loop] | Problem:
@@ -256,11 +260,22 @@ def _endless(graph: Graph, loops: Mapping[str, Loop], outgoing: Adjacency) -> It
     for loop in loops.values():
         if all(graph.edges[i].target in loop.nodes for name in loop.nodes for i in outgoing[name]):
             names = _listed([node.name for node in graph.nodes if node.name in loop.nodes])
-            yield Problem(
-                f"edges[{loop.back_edges[0]}]",
-                "unbounded_loop",
-                f"No edge leads out of the cycle through {names}: it could never end.",
-            )
+            message = f"No edge leads out of the cycle through {names}: it could never end."
+            yield Problem(f"edges[{loop.back_edges[0]}]", "unbounded_loop", message)
+
+
+def _idle(graph: Graph, outgoing: Adjacency) -> Iterator[Problem]:
+    """Yield the problem of a cycle that goes round without a single attempt, so that nothing could ever end it."""
+    followed: list[Edge] = []
+    for node in graph.nodes:
+        edges = [graph.edges[i] for i in outgoing[node.name]]
+        if node.function is None and not any(edge.condition for edge in edges):
+            followed += [edge for edge in edges if not edge.default] or edges
+    if ring := _ring(followed):
+        message = (
+            f"In the cycle through {_listed(ring)} no function runs and no condition is asked: it could never end."
+        )
+        yield Problem("edges", "unbounded_loop", message)
 
 
 def _listed(names: Sequence[str]) -> str:

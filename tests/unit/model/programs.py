@@ -121,7 +121,7 @@ def _edges(choose: Choose, names: list[str], pairs: set[tuple[int, int]]) -> lis
         is_default = kind == "!" and source not in defaults
         if is_default:
             defaults.add(source)
-        condition = Condition(f"{source}_{target}") if kind == "?" else None
+        condition = Condition(f"{source}_{target}") if kind in "?!" and not is_default else None
         edges.append(Edge(names[source], names[target], condition, default=is_default))
     return edges
 

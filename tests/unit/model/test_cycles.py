@@ -37,9 +37,9 @@ def test_a_run_may_start_in_a_cycle() -> None:
     run.succeeds("b", after=(True,)).expects("a#2").succeeds("a#2").expects("b#2").succeeds("b#2").completes()
 
 
-def test_a_cycle_of_nodes_without_function_is_bounded_by_its_steps() -> None:
-    graph = graph_of("start>a a>b b>a b>end", plain("a"), plain("b"), max_steps=10)
-    play(graph).breaks("max_steps_exceeded", "10 steps")
+def test_a_cycle_of_nodes_without_function_makes_an_attempt_in_each_iteration() -> None:
+    run = play(graph_of("start>a a>b b>a? b>end!", plain("a"), plain("b"))).expects("b").succeeds("b", after=(True,))
+    run.expects("b#2").succeeds("b#2", after=(False,)).completes()
 
 
 def test_a_cycle_that_was_skipped_is_over() -> None:

@@ -26,7 +26,7 @@ def refused(graph: Graph) -> list[Problem]:
 
 def of_pairs(pairs: set[tuple[int, int]], size: int) -> Graph:
     edges = tuple(Edge(f"n{i}", f"n{j}") for i, j in sorted(pairs))
-    return Graph("", tuple(Node(f"n{i}") for i in range(size)), edges, "n0")
+    return Graph("", tuple(Node(f"n{i}", function="f") for i in range(size)), edges, "n0")
 
 
 def drawn_graphs() -> st.SearchStrategy[Graph]:
@@ -148,6 +148,25 @@ def test_a_cycle_that_no_edge_leaves_is_refused() -> None:
 def test_an_inner_cycle_needs_a_way_out_too() -> None:
     (problem,) = refused(graph_of("start>a a>b? b>b a>a? a>end!"))
     assert problem.code == "unbounded_loop"
+
+
+@pytest.mark.parametrize(
+    ("edges", "is_refused"),
+    [
+        ("start>a a>b b>a b>end", True),
+        ("start>a a>b b>a b>end!", True),
+        ("start>a a>a a>end", True),
+        ("start>a a>b b>a? b>end!", False),
+        ("start>a a>b b>a! b>end", False),
+        ("start>a a>b a>end b>f f>a", False),
+        ("start>a a>b b>a b>f a>end f>a", True),
+    ],
+)
+def test_a_cycle_in_which_nothing_runs_and_nothing_is_asked_is_refused(edges: str, *, is_refused: bool) -> None:
+    found = analyse(graph_of(edges, plain("a"), plain("b")))
+    assert isinstance(found, list) is is_refused
+    if isinstance(found, list):
+        assert [(problem.path, problem.code) for problem in found] == [("edges", "unbounded_loop")]
 
 
 def test_a_long_list_of_names_is_cut() -> None:
