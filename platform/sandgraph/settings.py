@@ -42,6 +42,9 @@ class Settings(BaseSettings):
 
     max_body_kb: int = Field(2_048, ge=1, le=262_144, description="Largest request body.")
     max_code_kb: int = Field(256, ge=1, le=16_384, description="Largest source of one function or tool.")
+    max_tools_kb: int = Field(
+        2_048, ge=1, le=4_096, description="Largest source of all tools together: each attempt gets them all."
+    )
     max_state_kb: int = Field(4_096, ge=1, le=65_536, description="Largest state of a run, as JSON.")
     max_state_keys: int = Field(10_000, ge=1, le=1_000_000, description="Most top-level keys of a state.")
     max_state_depth: int = Field(64, ge=1, le=500, description="Deepest nesting of a state.")

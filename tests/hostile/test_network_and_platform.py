@@ -7,7 +7,6 @@ outside the sandbox: that there is no way out is seen in its interfaces and rout
 from __future__ import annotations
 
 import socket
-import time
 import uuid
 from pathlib import Path
 
@@ -88,9 +87,7 @@ def test_78_siblings_do_not_meet(attacked: Served) -> None:
         "state.update({'said': said, 'pids': len(pids), 'left': left})"
     )
     first = launch(attacked, Sent.of(listening, timeout_s=30))
-    until = time.monotonic() + 20
-    while attacked.get(f"/graph/status/{first}")["last_seq"] < 4 and time.monotonic() < until:
-        time.sleep(0.05)
+    attacked.wait_for_line(first, "ready")
     seen = attack(attacked, looking).data
     attacked.post(f"/graph/cancel/{first}", {})
     # Nobody listens there; to gVisor, there is no such address.
@@ -215,9 +212,7 @@ def test_83_a_platform_that_is_killed_leaves_nothing_that_runs(engine_required: 
     deployment = f"test-{uuid.uuid4().hex[:12]}"
     with serve(tmp_path, deployment, pool_size=1) as platform:
         run = launch(platform, Sent.of("import time\nprint('ready', flush=True)\ntime.sleep(60)", timeout_s=60))
-        until = time.monotonic() + 20
-        while platform.get(f"/graph/status/{run}")["last_seq"] < 4 and time.monotonic() < until:
-            time.sleep(0.05)
+        platform.wait_for_line(run, "ready")
         platform.process.kill()
         platform.process.wait()
     with serve(tmp_path, deployment, pool_size=0) as platform:

@@ -63,11 +63,7 @@ class Ending:
 def launch(served: Served, attack: Attack) -> str:
     """Start an attack and return its run's id."""
     served.register(ATTACKER, "attack")
-    limits = dict(attack.limits)
-    if runtime_of(served) != "runc":
-        # Not every runtime can change what waits in the pool; another size of /tmp asks for a sandbox of its own.
-        limits.setdefault("tmp_mb", 15)
-    graph_id = served.post("/graph/create", served.graph_of("attack", limits=limits))["graph_id"]
+    graph_id = served.post("/graph/create", served.graph_of("attack", limits=dict(attack.limits)))["graph_id"]
     run = served.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {"code": attack.code}})
     return str(run["run_id"])
 

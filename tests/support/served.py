@@ -76,6 +76,11 @@ class Served:
         with connect(f"{self.url.replace('http', 'ws')}/graph/ws/{run_id}?after={after}", close_timeout=5) as records:
             return [json.loads(record) for record in records]
 
+    def wait_for_line(self, run_id: str, text: str) -> None:
+        """Return once the run has printed that line; fail if it ends without."""
+        with connect(f"{self.url.replace('http', 'ws')}/graph/ws/{run_id}", close_timeout=5) as records:
+            assert any(json.loads(record)["message"] == text for record in records)
+
     def containers(self) -> list[str]:
         return containers_of(self.deployment)
 

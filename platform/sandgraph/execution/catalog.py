@@ -24,6 +24,10 @@ _CHECK_TIMEOUT_S = 10
 _CHECKS_AT_ONCE = 4
 
 
+#: What a tool counts beside its code: a name in each attempt's job, a row in each run's pins.
+_TOOL_COST = 512
+
+
 class Catalog:
     """Registers functions, tools and graphs.
 
@@ -57,7 +61,12 @@ class Catalog:
         return await self._register(CodeKind.FUNCTION, name, code, "")
 
     async def register_tool(self, name: str, code: str, description: str) -> tuple[CodeVersion, bool]:
-        """Store a tool; as `register_function`."""
+        """Store a tool; as `register_function`, and all tools together have a limit too."""
+        others = [tool.code for tool in (await self._store.all_tools()).values() if tool.name != name]
+        limit = self._settings.max_tools_kb * 1024
+        if sum(len(each) + _TOOL_COST for each in [*others, code]) > limit:
+            message = f"All tools together may have {limit} bytes: an attempt gets every tool. There are {len(others)}."
+            raise InvalidInput.at("code", "too_much_tool_code", message)
         return await self._register(CodeKind.TOOL, name, code, description)
 
     async def create_graph(self, graph: Graph) -> tuple[GraphVersion, bool]:

@@ -14,8 +14,9 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import CodeVersion
 from sandgraph_runner import protocol
 
-#: Bytes that an outcome may have beyond the state's: the operations' names and the conditions' answers.
+#: Bytes that an outcome may have beyond the state's: for each key its operation's fields, and the conditions' answers.
 _OUTCOME_OVERHEAD = 64 * 1024
+_OPERATION_OVERHEAD = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class RunPlan:
             attempt=command.attempt,
             idempotency_key=f"{self.run_id}/{key.node}/{key.iteration}",
             max_output_bytes=node.limits.output_kb * 1024,
-            max_result_bytes=settings.max_state_kb * 1024 + _OUTCOME_OVERHEAD,
+            max_result_bytes=settings.max_state_kb * 1024
+            + settings.max_state_keys * _OPERATION_OVERHEAD
+            + _OUTCOME_OVERHEAD,
             max_depth=settings.max_state_depth,
             max_keys=settings.max_state_keys,
         )

@@ -14,8 +14,12 @@ from sandgraph.execution.transport import Assignment, OnLines
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, Usage
 from sandgraph.model.state import State
 from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandboxes, Succeeded
+from sandgraph_runner.protocol import Job
 
 logger = logging.getLogger(__name__)
+
+#: Characters of all the code that an attempt gets; in JSON a character has six bytes at most, and a frame takes 32 MiB.
+_MAX_CODE_CHARACTERS = 5 * 1024 * 1024
 
 
 class Worker:
@@ -48,6 +52,13 @@ class Worker:
         if len(state) > assignment.max_state_bytes:
             return _too_large("The state it was to start with", len(state), assignment)
 
+        size = _code_size(assignment.job)
+        if size > _MAX_CODE_CHARACTERS:
+            message = (
+                f"Its function, conditions and tools have {size} characters; an attempt takes {_MAX_CODE_CHARACTERS}."
+            )
+            return Broken(AttemptStatus.ERROR, Failure("job_too_large", message), Usage())
+
         async def on_log(lines: Sequence[LogLine]) -> None:
             await on_lines(assignment, lines)
 
@@ -67,6 +78,13 @@ class Worker:
 def encode_state(state: State) -> bytes:
     """Return the JSON text of a state, as sandboxes get it and as its size is counted."""
     return json.dumps(state, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _code_size(job: Job) -> int:
+    conditions = [each for each in (job.before, job.again, *job.after) if each]
+    sources = [job.function, *job.tools, *(condition.function for condition in conditions)]
+    expressions = sum(len(condition.expression or "") for condition in conditions)
+    return expressions + sum(len(source.code) for source in sources if source)
 
 
 def _lost(message: str, queued: float) -> Broken:

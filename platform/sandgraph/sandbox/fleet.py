@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 #: Removals at the same time: they must not keep the engine from starting and killing.
 _REMOVALS = 4
 
+#: How the names of runtimes begin under which PID 1 can be killed from inside, and limits cannot change once it runs.
+GVISOR = ("runsc", "gvisor")
+
 
 class Fleet:
     """This process's containers on one engine.
@@ -87,6 +90,11 @@ class Fleet:
             self._starting -= 1
             if not self._starting:
                 self._nothing_starts.set()
+
+    def can_change(self, before: Limits, after: Limits) -> bool:
+        """Tell whether a running container can be given other limits: not another ``/tmp``, and under gVisor none."""
+        same = resource_limits(self._fitting(after)) == resource_limits(self._fitting(before))
+        return before.tmp_mb == after.tmp_mb and (same or not self._image.runtime.startswith(GVISOR))
 
     async def change(self, container: Container, before: Limits, after: Limits) -> None:
         """Give a running container other limits (but for ``/tmp``), if they differ.

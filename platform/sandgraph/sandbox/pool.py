@@ -16,7 +16,7 @@ from sandgraph.model.limits import Limits
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
-from sandgraph.sandbox.fleet import Fleet
+from sandgraph.sandbox.fleet import GVISOR, Fleet
 from sandgraph.sandbox.observed import EngineFacts
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, Reaper
 from sandgraph.sandbox.spec import Owner, Sandbox
@@ -32,8 +32,6 @@ LEASE_S = 60.0
 CLOSE_S = 15.0
 _CHECK_S = 2.0
 _REAP_S = 30.0
-#: Runtimes under which a submission's SIGKILL reaches the supervisor, PID 1 though it is.
-_WITHOUT_PID1_GUARD = ("runsc", "gvisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class SandboxPool:
     Args:
         settings: Those of the engine, the runner image and the pool are read.
         warm: The limits of the sandboxes that wait. Others are given at the lease, except for ``tmp_mb``: a lease with
-            another size of ``/tmp`` starts its own sandbox (a few hundred milliseconds).
+            another size of ``/tmp``, and under gVisor any other, starts its own sandbox (a few hundred milliseconds).
         engine: Another engine than the settings name; closed with the pool.
     """
 
@@ -119,7 +117,7 @@ class SandboxPool:
                 container,
                 limits,
                 parts.fleet.tasks,
-                can_kill_supervisor=parts.facts.runtime.startswith(_WITHOUT_PID1_GUARD),
+                can_kill_supervisor=parts.facts.runtime.startswith(GVISOR),
                 start_s=time.monotonic() - began,
             )
         finally:
@@ -160,7 +158,7 @@ class SandboxPool:
     async def _fit(self, parts: _Parts, limits: Limits, owner: Owner) -> Container:
         if self._is_closed:
             raise EngineUnavailable("The pool of sandboxes is not open.")
-        if limits.tmp_mb != self._warm.tmp_mb:
+        if not parts.fleet.can_change(self._warm, limits):
             async with self._cold_starts:
                 return await parts.fleet.start(limits, owner)
         container = await parts.stock.take()

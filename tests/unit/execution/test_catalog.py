@@ -160,3 +160,15 @@ async def test_everything_wrong_with_a_graph_is_said_at_once(tmp_path: Path) -> 
         ]
         assert sandboxes.checked == []
         assert (await store.list_graphs()).items == ()
+
+
+async def test_all_tools_together_have_a_limit(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path, max_tools_kb=4) as (catalog, store, _):
+        for name in ("a", "b"):
+            await catalog.register_tool(name, "#" * 1400, "")
+        with pytest.raises(InvalidInput) as refused:
+            await catalog.register_tool("c", "#" * 1400, "")
+        assert refused.value.code == "too_much_tool_code"
+        # One may be replaced all the same.
+        await catalog.register_tool("b", "#" * 1500, "")
+        assert sorted(await store.all_tools()) == ["a", "b"]

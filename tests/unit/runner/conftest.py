@@ -10,6 +10,13 @@ import pytest
 from tests.unit.runner.driver import Ended, Supervisor, source
 
 from sandgraph_runner.protocol import Job
+from sandgraph_runner.tools import tools
+
+
+@pytest.fixture(autouse=True)
+def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tools that other tests' modules define out of these."""
+    monkeypatch.setattr(tools, "_own", {})
 
 
 @pytest.fixture(scope="session")
