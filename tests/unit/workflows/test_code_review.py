@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from typing import Any
 
 import pytest
@@ -127,6 +129,7 @@ def test_rounds_are_limited() -> None:
     state, path = review({"code": sample_source(), "max_rounds": 1})
     assert state["outcome"]["status"] == "round_limit"
     assert "below the threshold" in state["outcome"]["message"]
+    assert state["outcome"]["message"].endswith("no more than 1 round is allowed.")
     assert path.count("apply_improvements") == 1
     assert state["diff"]
 
@@ -174,23 +177,90 @@ def test_an_initial_state_without_usable_code(initial: dict[str, Any], message: 
     assert state["outcome"] == {"status": "invalid_input", "message": message, "problem": message}
     assert state["quality_score"] == 0
     assert [(issue["type"], issue["message"]) for issue in state["issues"]] == [("invalid_input", message)]
+    assert state["functions"] == state["suggestions"] == state["complexity_results"]["functions"] == []
+    assert (state["statements"], state["issue_counts"]) == (0, {"invalid_input": 1})
+    assert (state["automatic_suggestions"], state["improved_code"], state["diff"]) == (0, "", "")
     assert set(state) - {"code"} == KEYS - {"code"}
 
 
-@pytest.mark.parametrize("nonsense", [None, "8", True, [], {}, "NaN"])
-def test_options_that_are_no_numbers_are_the_defaults(nonsense: object) -> None:
-    state, _ = review({"code": "", "quality_threshold": nonsense, "max_rounds": nonsense, "filename": 7})
-    assert (state["quality_threshold"], state["max_rounds"], state["filename"]) == (8.0, 5, "")
+def test_code_that_is_too_long_costs_and_says_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
+    function = "def f{0}(a=[], b=None):\n    if b == None:\n        return 17\n    else:\n        return a\n\n\n"
+    source = "".join(function.format(number) for number in range(3_000))
+    assert len(source) > 200_000
+    started = time.process_time()
+    state, path = review({"code": source, "filename": "long.py", "quality_threshold": 9})
+    assert time.process_time() - started < 2
+    assert path == ["start", *ROUND, "end"]
+    assert state["code"] == source
+    assert state["outcome"]["status"] == "invalid_input"
+    assert state["functions"] == state["suggestions"] == []
+    assert capsys.readouterr().out.splitlines() == [
+        "cannot be reviewed: code must have 200000 bytes or fewer",
+        "no functions to measure",
+        "1 issue: 1 high, 0 medium, 0 low",
+        "  line 1: invalid_input: code must have 200000 bytes or fewer",
+        "0 suggestions, 0 of them can be carried out right away",
+        "round 0: quality 0.0, threshold 9: invalid_input",
+        "code must have 200000 bytes or fewer",
+    ]
 
 
-@pytest.mark.parametrize(("given", "used"), [(-3, 0), (2.9, 2), (1e300, 20)])
+def test_code_of_the_most_bytes_is_reviewed() -> None:
+    state, _ = review({"code": "# " + "x" * 199_998})
+    assert state["outcome"]["status"] == "threshold_reached"
+
+
+THRESHOLD = "quality_threshold must be a number from 0 to 10"
+REFUSED_THRESHOLDS = {
+    "text": ("8", f"{THRESHOLD}, not str"),
+    "a boolean": (True, f"{THRESHOLD}, not bool"),
+    "a list": ([], f"{THRESHOLD}, not list"),
+    "an object": ({}, f"{THRESHOLD}, not dict"),
+    "not a number": (math.nan, THRESHOLD),
+    "infinite": (math.inf, THRESHOLD),
+    "too low": (-0.01, THRESHOLD),
+    "too high": (10.01, THRESHOLD),
+    "beyond all floats": (10**400, THRESHOLD),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED_THRESHOLDS.values(), ids=REFUSED_THRESHOLDS)
+def test_a_threshold_that_is_no_score_is_refused(given: object, message: str) -> None:
+    state, path = review({"code": sample_source(), "quality_threshold": given})
+    assert path == ["start", *ROUND, "end"]
+    assert state["outcome"] == {"status": "invalid_input", "message": message, "problem": message}
+    assert [(issue["type"], issue["message"]) for issue in state["issues"]] == [("invalid_input", message)]
+    assert state["functions"] == state["suggestions"] == []
+    assert (state["quality_score"], state["quality_threshold"], state["diff"]) == (0, 8.0, "")
+
+
+@pytest.mark.parametrize("given", [0, 10, 7.5])
+def test_a_threshold_may_be_any_score(given: float) -> None:
+    state, _ = review({"code": "", "quality_threshold": given})
+    assert (state["quality_threshold"], state["outcome"]["status"]) == (given, "threshold_reached")
+
+
+def test_what_is_missing_is_the_default() -> None:
+    for initial in ({}, {"quality_threshold": None, "max_rounds": None, "filename": None}):
+        state, _ = review({"code": "", **initial})
+        assert (state["quality_threshold"], state["max_rounds"], state["filename"]) == (8.0, 5, "")
+
+
+@pytest.mark.parametrize("nonsense", ["8", True, [], {}, math.nan])
+def test_rounds_and_names_of_another_type_are_the_defaults(nonsense: object) -> None:
+    state, _ = review({"code": "", "max_rounds": nonsense, "filename": 7})
+    assert (state["max_rounds"], state["filename"]) == (5, "")
+
+
+@pytest.mark.parametrize(("given", "used"), [(-3, 0), (2.9, 2), (1e300, 20), (10**400, 20)])
 def test_the_number_of_rounds_is_bounded(given: float, used: int) -> None:
     assert review({"code": "", "max_rounds": given})[0]["max_rounds"] == used
 
 
 def test_a_threshold_that_cannot_be_reached_ends_too() -> None:
-    state, _ = review({"code": sample_source(), "quality_threshold": 11, "max_rounds": 20})
+    state, _ = review({"code": sample_source(), "quality_threshold": 10, "max_rounds": 20})
     assert state["outcome"]["status"] == "no_further_improvement"
+    assert re.search(r"What is left needs a person: \d+ \w+", state["outcome"]["message"])
     assert state["round"] < 6
 
 
@@ -213,5 +283,15 @@ def test_what_a_round_prints_is_for_people(capsys: pytest.CaptureFixture[str]) -
     review({"code": code("def f(a=[]):\n    return a\n")})
     printed = capsys.readouterr().out
     assert "round 0: quality" in printed
-    assert "round 1: 1 improvements of high priority" in printed
+    assert "round 0: 1 function in 2 lines" in printed
+    assert "3 issues: 1 high, 0 medium, 2 low" in printed
+    assert "round 1: 1 improvement of high priority" in printed
     assert "line 1: default a to None" in printed
+
+
+def test_one_of_a_kind_is_in_the_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    review({"code": "x = 1\n", "max_rounds": 0})
+    printed = capsys.readouterr().out
+    assert "round 0: 0 functions in 1 line\n" in printed
+    assert "1 issue: 0 high, 0 medium, 1 low" in printed
+    assert "1 suggestion, 1 of them can be carried out right away" in printed

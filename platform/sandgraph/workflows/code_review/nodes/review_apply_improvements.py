@@ -20,6 +20,7 @@ def review_apply_improvements(state: WorkflowState) -> None:
             "changed": bool(applied),
         }
     )
-    print(f"round {number}: {len(applied)} improvements of {result['priority']} priority")
+    count = f"{len(applied)} improvement{'s' if len(applied) != 1 else ''}"
+    print(f"round {number}: {count} of {result['priority']} priority" if applied else f"round {number}: {count}")
     for improvement in applied:
         print(f"  line {improvement['line']}: {improvement['description']}")

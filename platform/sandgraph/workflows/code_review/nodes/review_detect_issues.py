@@ -29,6 +29,6 @@ def review_detect_issues(state: WorkflowState) -> None:
     by_severity = ", ".join(
         f"{sum(issue['severity'] == severity for issue in issues)} {severity}" for severity in SEVERITIES
     )
-    print(f"{len(issues)} issues: {by_severity}")
+    print(f"{len(issues)} issue{'s' if len(issues) != 1 else ''}: {by_severity}")
     for issue in issues[:5]:
         print(f"  line {issue['line']}: {issue['type']}: {issue['message']}")

@@ -45,5 +45,6 @@ def _judge(state: WorkflowState, score: float) -> tuple[str, str]:
         left = ", ".join(f"{count} {kind}" for kind, count in state["issue_counts"].items())
         return "no_further_improvement", f"{below}. What is left needs a person: {left}."
     if rounds >= state["max_rounds"]:
-        return "round_limit", f"{below}, and no more than {state['max_rounds']} rounds are allowed."
+        most = state["max_rounds"]
+        return "round_limit", f"{below}, and no more than {most} round{' is' if most == 1 else 's are'} allowed."
     return "improving", f"{below}."

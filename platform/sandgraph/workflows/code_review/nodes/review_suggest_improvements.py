@@ -36,4 +36,5 @@ def review_suggest_improvements(state: WorkflowState) -> None:
     suggestions.sort(key=lambda item: (PRIORITIES.index(item["priority"]), order.index(item["issue"]), item["line"]))
     state["suggestions"] = suggestions[:MOST_LISTED]
     state["automatic_suggestions"] = sum(item["automatic"] for item in suggestions)
-    print(f"{len(suggestions)} suggestions, {state['automatic_suggestions']} of them can be carried out right away")
+    count = f"{len(suggestions)} suggestion{'s' if len(suggestions) != 1 else ''}"
+    print(f"{count}, {state['automatic_suggestions']} of them can be carried out right away")
