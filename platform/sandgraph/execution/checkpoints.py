@@ -18,7 +18,7 @@ class RunState:
     Attributes:
         data: The state.
         commit: Number of the checkpoint, or of the last commit so far.
-        conflicts: Keys that branches in flight have both set; ``data`` has the earlier branch's value.
+        conflicts: Keys that branches in flight have both set; ``data`` has the latest commit's value.
     """
 
     data: Mapping[str, Json]
