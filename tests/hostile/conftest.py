@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from functools import cache
 import pytest
 from served import Served, serve
 
-#: Runtimes that are attacked too, where the engine has them.
-_OTHERS = ("runsc",)
+#: Runtimes that are attacked too, where the engine has them: `SANDGRAPH_TEST_RUNTIMES=runsc make test`.
+_OTHERS = os.environ.get("SANDGRAPH_TEST_RUNTIMES", "").split()
 _DEFAULT = "default"
 
 
