@@ -26,7 +26,7 @@ test: setup ## Run every test, against the real Docker engine
 	@$(VENV)/python -m pytest
 
 test-fast: venv ## Run the tests that need no Docker engine
-	@$(VENV)/python -m pytest -m "not docker and not compose"
+	@$(VENV)/python -m pytest -m "not docker and not compose" -n 2
 
 check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff check .
