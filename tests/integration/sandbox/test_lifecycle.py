@@ -230,7 +230,8 @@ class Cable:
 async def cable(tmp_path: Path) -> AsyncIterator[Cable]:
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
-        pytest.skip("the engine is not reached by a socket file")
+        missing = "this test cuts the engine's socket file, and DOCKER_HOST names none"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     cable = Cable(tmp_path / "engine.sock", address.removeprefix("unix://"))
     await cable.plug()
     yield cable
