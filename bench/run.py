@@ -86,7 +86,7 @@ def _bare(client: docker.DockerClient, image: str, rounds: int) -> tuple[list[fl
 def main() -> None:
     """Measure, and print one table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    settings = load_settings(deployment="bench", pool_size=2)
+    settings = load_settings(deployment="bench", pool_min=2)
     warm, cold = asyncio.run(_pooled(settings, rounds))
     client = docker.from_env()
     try:

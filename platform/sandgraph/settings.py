@@ -32,9 +32,15 @@ class Settings(BaseSettings):
     )
     runner_image: str = Field("sandgraph-runner:latest", description="Image of the sandboxes.")
     runtime: str | None = Field(None, description="OCI runtime of the sandboxes; without it the engine's default.")
+    runtimes: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]*( *, *[A-Za-z0-9_.-]+)*$",
+        description="Further OCI runtimes that a graph may choose, separated by commas.",
+    )
 
-    pool_size: int = Field(2, ge=0, le=256, description="Started sandboxes kept waiting.")
-    pool_refill_parallelism: int = Field(2, ge=1, le=32, description="Sandboxes started at the same time.")
+    pool_min: int = Field(2, ge=0, le=256, description="Least started sandboxes kept waiting.")
+    pool_max: int = Field(8, ge=0, le=256, description="Most started sandboxes kept waiting, of all kinds together.")
+    pool_refill_parallelism: int = Field(4, ge=1, le=32, description="Most sandboxes started at the same time.")
     worker_slots: int = Field(4, ge=1, le=256, description="Attempts that run at the same time.")
 
     max_active_runs: int = Field(32, ge=1, le=10_000, description="Runs in progress at the same time.")

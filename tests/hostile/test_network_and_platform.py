@@ -210,12 +210,12 @@ def test_a_log_that_looks_like_a_record_is_a_line_of_text(served: Served) -> Non
 
 def test_83_a_platform_that_is_killed_leaves_nothing_that_runs(engine_required: None, tmp_path: Path) -> None:  # noqa: ARG001
     deployment = f"test-{uuid.uuid4().hex[:12]}"
-    with serve(tmp_path, deployment, pool_size=1) as platform:
+    with serve(tmp_path, deployment, pool_min=1) as platform:
         run = launch(platform, Sent.of("import time\nprint('ready', flush=True)\ntime.sleep(60)", timeout_s=60))
         platform.wait_for_line(run, "ready")
         platform.process.kill()
         platform.process.wait()
-    with serve(tmp_path, deployment, pool_size=0) as platform:
+    with serve(tmp_path, deployment, pool_min=0) as platform:
         assert platform.get(f"/graph/status/{run}")["status"] == "interrupted"
         assert idle_within(platform, 5)
         assert attack(platform, "state.set('well', True)").data == {"well": True}
@@ -223,7 +223,7 @@ def test_83_a_platform_that_is_killed_leaves_nothing_that_runs(engine_required: 
 
 
 def test_84_a_crowd_waits_in_a_bounded_queue_and_then_outside(engine_required: None, tmp_path: Path) -> None:  # noqa: ARG001
-    options = {"pool_size": 1, "max_active_runs": 2, "max_queued_runs": 50, "worker_slots": 2}
+    options = {"pool_min": 1, "max_active_runs": 2, "max_queued_runs": 50, "worker_slots": 2}
     with serve(tmp_path, f"test-{uuid.uuid4().hex[:12]}", **options) as platform:
         platform.register("def nap(state):\n    import time\n    time.sleep(20)\n", "nap")
         graph_id = platform.post("/graph/create", platform.graph_of("nap"))["graph_id"]

@@ -37,19 +37,19 @@ def test_the_environment_is_read_by_settings_alone() -> None:
 
 def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDGRAPH_PORT", "9000")
-    monkeypatch.setenv("SANDGRAPH_POOL_SIZE", "3")
+    monkeypatch.setenv("SANDGRAPH_POOL_MIN", "3")
     settings = load_settings(port="9001")
-    assert (settings.port, settings.pool_size) == (9001, 3)
+    assert (settings.port, settings.pool_min) == (9001, 3)
 
 
 def test_everything_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("SANDGRAPH_POOL_SIZE", "many")
-    with pytest.raises(ConfigurationError, match=r"port: .*pool_size: "):
+    monkeypatch.setenv("SANDGRAPH_POOL_MIN", "many")
+    with pytest.raises(ConfigurationError, match=r"port: .*pool_min: "):
         load_settings(port="70000")
     assert main(["serve", "--port=70000"]) == 1
     said = capsys.readouterr().err
     assert "port" in said
-    assert "pool_size" in said
+    assert "pool_min" in said
     assert "Traceback" not in said
 
 

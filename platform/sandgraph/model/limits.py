@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from enum import StrEnum
 
 from sandgraph.errors import Problem
+
+
+class Isolation(StrEnum):
+    """What shares a sandbox."""
+
+    NODE = "node"  # nothing: each attempt has its own
+    RUN = "run"  # the attempts of one run, one after another, wiped in between
 
 
 @dataclass(frozen=True, slots=True)

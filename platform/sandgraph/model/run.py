@@ -96,22 +96,26 @@ class Usage:
 
     Attributes:
         wall_s: Seconds from dispatch into the sandbox to the outcome, by the host's clock.
-        cpu_s: CPU seconds, user and system, of all the attempt's processes that were waited for.
-        peak_memory_bytes: Largest resident set of any of them.
+        cpu_s: CPU seconds, user and system, of all processes in the sandbox's cgroup, the supervisor among them.
+        peak_memory_bytes: Most memory of that cgroup, ``/tmp`` and the supervisor among it.
+        pids_peak: Most processes and threads of that cgroup at one time, the supervisor among them.
         output_bytes: Bytes the submission printed.
         oom_kills: Processes the kernel killed for memory; not all of them end the attempt.
         exit_code: The child's exit code, where it exited.
         signal: The signal that ended the child, where one did.
-        start_s: Seconds spent waiting for a started sandbox.
+        queue_s: Seconds the attempt waited for a worker's slot.
+        start_s: Seconds from then until its sandbox was there, with its limits.
     """
 
     wall_s: float = 0.0
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
+    pids_peak: int | None = None
     output_bytes: int = 0
     oom_kills: int = 0
     exit_code: int | None = None
     signal: int | None = None
+    queue_s: float = 0.0
     start_s: float = 0.0
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
 from sandgraph.errors import EngineUnavailable
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox import verdict
 from sandgraph.sandbox.payload import read_answers
@@ -57,7 +57,14 @@ class InProcessSandboxes:
         self._is_open = False
 
     @asynccontextmanager
-    async def lease(self, limits: Limits, owner: Owner) -> AsyncIterator[Sandbox]:
+    async def lease(
+        self,
+        limits: Limits,
+        owner: Owner,
+        *,
+        runtime: str | None = None,  # noqa: ARG002 - there is none
+        isolation: Isolation = Isolation.NODE,  # noqa: ARG002 - nor this
+    ) -> AsyncIterator[Sandbox]:
         """Hand out a sandbox that is none; of the limits only the output's is kept.
 
         Raises:
@@ -70,6 +77,9 @@ class InProcessSandboxes:
             yield _Stand(f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits)
         finally:
             self._leased -= 1
+
+    async def end_run(self, run_id: str) -> None:
+        """Do nothing: nothing is kept."""
 
     def facts(self) -> Mapping[str, object]:
         """Tell how many are leased; an unlimited number waits."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import EngineUnavailable, SandboxLost, Unavailable
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
@@ -78,7 +78,7 @@ class SandboxPool:
         stock = Stock(
             fleet,
             self._warm,
-            size=self._settings.pool_size,
+            size=self._settings.pool_min,
             parallelism=self._settings.pool_refill_parallelism,
             tasks=self._tasks,
         )
@@ -99,7 +99,14 @@ class SandboxPool:
         await self._engine.close()
 
     @asynccontextmanager
-    async def lease(self, limits: Limits, owner: Owner) -> AsyncIterator[Sandbox]:
+    async def lease(
+        self,
+        limits: Limits,
+        owner: Owner,
+        *,
+        runtime: str | None = None,  # noqa: ARG002
+        isolation: Isolation = Isolation.NODE,  # noqa: ARG002
+    ) -> AsyncIterator[Sandbox]:
         """Hand out a started sandbox with these limits; at the end of the block it is destroyed.
 
         Raises:
@@ -124,6 +131,9 @@ class SandboxPool:
             self._leased.discard(container)
             parts.fleet.destroy(container)
 
+    async def end_run(self, run_id: str) -> None:
+        """Destroy what is kept for a run."""
+
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks; ``trouble`` says why no sandbox can be started at present."""
         parts = self._parts
@@ -134,7 +144,7 @@ class SandboxPool:
             "runtime": parts.facts.runtime,
             "image": parts.facts.image_id,
             "waiting": parts.stock.waiting,
-            "wanted": self._settings.pool_size,
+            "wanted": self._settings.pool_min,
             "leased": len(self._leased),
             "trouble": str(parts.stock.trouble) if parts.stock.trouble else None,
         }

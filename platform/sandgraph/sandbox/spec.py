@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.model.run import LogLine as LogLine  # noqa: PLC0414 - part of the seam
 from sandgraph.model.state import StateDiff
@@ -99,12 +99,23 @@ class Sandboxes(Protocol):
     async def close(self) -> None:
         """Remove every sandbox; afterwards no container of this process is left."""
 
-    def lease(self, limits: Limits, owner: Owner) -> AbstractAsyncContextManager[Sandbox]:
-        """Hand out a started sandbox with these limits; at the end of the block it is destroyed.
+    def lease(
+        self, limits: Limits, owner: Owner, *, runtime: str | None = None, isolation: Isolation = Isolation.NODE
+    ) -> AbstractAsyncContextManager[Sandbox]:
+        """Hand out a started sandbox; at the end of the block it is destroyed.
+
+        Args:
+            limits: What it may use.
+            owner: Whom it works for.
+            runtime: The OCI runtime, one of the deployment's; None for the one it runs by default.
+            isolation: With ``run``, a sandbox whose attempt ended in order is wiped and kept for the owner's run.
 
         Raises (on entering):
             EngineUnavailable: None could be started, after retries.
         """
+
+    async def end_run(self, run_id: str) -> None:
+        """Destroy what is kept for a run; it asks for no more sandboxes."""
 
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks: engine, image, sandboxes waiting and leased."""

@@ -302,7 +302,7 @@ async def until_gone(client: Client, pool: SandboxPool) -> None:
         return len(found)
 
     async with asyncio.timeout(2):
-        while await asyncio.to_thread(running) > pool._settings.pool_size:  # noqa: ASYNC110 - nobody tells
+        while await asyncio.to_thread(running) > pool._settings.pool_min:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
 
 

@@ -54,7 +54,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def settings() -> Settings:
-    return load_settings(deployment=f"test-{uuid.uuid4().hex[:12]}", pool_size=1)
+    return load_settings(deployment=f"test-{uuid.uuid4().hex[:12]}", pool_min=1)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ async def cable(tmp_path: Path) -> AsyncIterator[Cable]:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the SDK forgets to close a socket that does not connect
 async def test_an_engine_that_goes_away_and_comes_back(settings: Settings, client: Client, cable: Cable) -> None:
-    through = settings.model_copy(update={"docker_host": f"unix://{cable.path}", "pool_size": 2})
+    through = settings.model_copy(update={"docker_host": f"unix://{cable.path}", "pool_min": 2})
     async with opened(through) as pool:
         await until(lambda: pool.facts()["waiting"] == 2)
         async with pool.lease(LIMITS, OWNER) as sandbox:

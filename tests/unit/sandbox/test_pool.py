@@ -44,7 +44,7 @@ def execute(sandbox: Sandbox) -> Awaitable[object]:
 
 @asynccontextmanager
 async def opened(engine: FakeEngine, **settings: object) -> AsyncIterator[SandboxPool]:
-    pool = SandboxPool(load_settings(deployment="unit", **{"pool_size": 2, **settings}), engine=engine)
+    pool = SandboxPool(load_settings(deployment="unit", **{"pool_min": 2, **settings}), engine=engine)
     await pool.start()
     try:
         yield pool
@@ -74,7 +74,7 @@ async def test_it_fills_and_refills_and_leaves_nothing() -> None:
 
 async def test_it_starts_no_more_than_wanted() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=3, pool_refill_parallelism=8) as pool:
+    async with opened(engine, pool_min=3, pool_refill_parallelism=8) as pool:
         await until(lambda: waiting(pool) == 3)
         await asyncio.sleep(0.05)
         assert len([call for call in engine.calls if call[0] == "create"]) == 3
@@ -82,7 +82,7 @@ async def test_it_starts_no_more_than_wanted() -> None:
 
 async def test_labels_and_names() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=1) as pool:
+    async with opened(engine, pool_min=1) as pool:
         await until(lambda: waiting(pool) == 1)
         (warm,) = engine.containers.values()
         labels = warm.config["Labels"]
@@ -130,13 +130,13 @@ async def test_another_tmp_is_started_cold() -> None:
 
 async def test_more_cpus_than_the_machine_has_are_as_many_as_it_has() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=0) as pool, pool.lease(Limits(cpus=64), OWNER) as sandbox:
+    async with opened(engine, pool_min=0) as pool, pool.lease(Limits(cpus=64), OWNER) as sandbox:
         assert engine.containers[sandbox.sandbox_id].config["HostConfig"]["NanoCpus"] == 2_000_000_000
 
 
 async def test_without_a_stock_each_lease_starts_one() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=0) as pool:
+    async with opened(engine, pool_min=0) as pool:
         await asyncio.sleep(0.02)
         assert not engine.containers
         async with pool.lease(WARM, OWNER) as sandbox:
@@ -242,7 +242,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
         async with pool.lease(WARM, OWNER):
             pass
 
-    async with opened(engine, pool_size=1, pool_refill_parallelism=2) as pool:
+    async with opened(engine, pool_min=1, pool_refill_parallelism=2) as pool:
         waiters = [asyncio.create_task(wait_for_one()) for _ in range(3)]
         await asyncio.sleep(0.02)
         for waiter in waiters:
@@ -256,7 +256,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
 
 async def test_a_wait_that_is_cancelled_as_it_is_served_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=0) as pool:
+    async with opened(engine, pool_min=0) as pool:
         assert pool._parts is not None
         stock = pool._parts.stock
         add = stock._add
@@ -282,7 +282,7 @@ async def test_a_cold_start_that_is_cancelled_leaves_nothing() -> None:
         async with pool.lease(Limits(tmp_mb=1), OWNER):
             pass
 
-    async with opened(engine, pool_size=0) as pool:
+    async with opened(engine, pool_min=0) as pool:
         waiter = asyncio.create_task(wait_for_one())
         await until(lambda: bool(engine.containers))
         waiter.cancel()
@@ -293,7 +293,7 @@ async def test_a_cold_start_that_is_cancelled_leaves_nothing() -> None:
 @pytest.mark.parametrize("way_out", [ValueError("no"), asyncio.CancelledError()], ids=["exception", "cancellation"])
 async def test_whatever_ends_the_block_the_sandbox_is_removed(way_out: BaseException) -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_size=0) as pool:
+    async with opened(engine, pool_min=0) as pool:
         with pytest.raises(type(way_out)):
             async with pool.lease(WARM, OWNER):
                 raise way_out
@@ -305,7 +305,7 @@ async def test_a_removal_that_fails_is_the_reapers(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pool_module, "_CHECK_S", 0.02)
     monkeypatch.setattr(pool_module, "_REAP_S", 0.02)
     engine = FakeEngine()
-    async with opened(engine, pool_size=0) as pool:
+    async with opened(engine, pool_min=0) as pool:
         engine.faults["remove"].append(EngineUnavailable("busy"))
         async with pool.lease(WARM, OWNER) as sandbox:
             pass
@@ -353,7 +353,7 @@ async def test_closing_ends_leases_and_waits() -> None:
         async with pool.lease(WARM, OWNER) as sandbox:
             outcomes.append(await execute(sandbox))
 
-    async with opened(engine, pool_size=1, pool_refill_parallelism=1) as pool:
+    async with opened(engine, pool_min=1, pool_refill_parallelism=1) as pool:
         busy = asyncio.create_task(one())
         await until(lambda: pool.facts()["leased"] == 1)
     (outcome,) = (await asyncio.gather(busy, return_exceptions=True), outcomes)[1]
