@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from sandgraph_runner.plain import Unstorable
 from sandgraph_runner.protocol import Reason
+from sandgraph_runner.records import Record, record
 
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_TRACEBACK_BYTES = 32 * 1024
@@ -27,11 +26,10 @@ _NOT_SUBMITTED = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file_
 
 # Taken before submitted code could replace them.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_extract, _format = traceback.extract_tb, traceback.StackSummary.format
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+@record
+class Account(Record):
     """Why submitted code gave no outcome.
 
     Attributes:
@@ -55,7 +53,7 @@ class Account:
 
     def to_json(self) -> bytes:
         """Return the body of a FAILURE frame."""
-        return _encode(asdict(self)).encode()
+        return _encode(self.to_meta()).encode()
 
 
 def of_exception(error: BaseException, condition: str | None = None) -> Account:
@@ -107,10 +105,13 @@ def _render(error: BaseException, left: list[int], depth: int = 0) -> Iterator[s
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:
     """Yield the text of the submitted code's frames; of very many, the last."""
-    found = _extract(trace, limit=-2 * _MAX_FRAMES)
+    # Imported by those who need it: it would cost every sandbox's start 3 ms.
+    import traceback  # noqa: PLC0415
+
+    found = traceback.extract_tb(trace, limit=-2 * _MAX_FRAMES)
     own = [frame for frame in found if not frame.filename.startswith(_NOT_SUBMITTED)]
     summary = traceback.StackSummary.from_list(own[-_MAX_FRAMES:])
-    for text in _format(summary):
+    for text in summary.format():
         yield "\n".join(line if len(line) <= _MAX_LINE else line[:_MAX_LINE] + "…" for line in text.split("\n"))
 
 

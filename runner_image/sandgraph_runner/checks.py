@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FunctionType, TracebackType
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 from sandgraph_runner.account import of_exception
 from sandgraph_runner.loading import Loader, filename_of
 from sandgraph_runner.protocol import Check, Source
+from sandgraph_runner.records import Record, record
 from sandgraph_runner.tools import job_tools
 
 _SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+@record
+class Problem(Record):
     """What is wrong with one source or expression; the fields are those of a CHECK's outcome."""
 
     index: int

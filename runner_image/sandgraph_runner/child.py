@@ -13,7 +13,6 @@ from types import CoroutineType, GeneratorType
 from typing import Any
 
 from sandgraph_runner.account import Account, of_exception, of_value
-from sandgraph_runner.checks import run_check
 from sandgraph_runner.diff import Diff
 from sandgraph_runner.loading import Loader
 from sandgraph_runner.plain import Unstorable
@@ -21,7 +20,7 @@ from sandgraph_runner.protocol import Condition, Job
 from sandgraph_runner.state import ExpressionState, ReadOnlyState, WorkflowState
 from sandgraph_runner.tools import job_tools, keep_for_threads
 
-__all__ = ["Account", "run_check", "run_job"]
+__all__ = ["Account", "run_job"]
 
 # Taken before submitted code could replace it.
 _encode = json.JSONEncoder(separators=(",", ":")).encode

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
-
-class Meta:
-    """What the meta section of a frame holds."""
-
-    __slots__ = ()
-
-    def to_meta(self) -> dict[str, object]:
-        """Return the JSON form."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every heir is a dataclass
-
+from sandgraph_runner.records import Record, record
 
 #: There may be one printed line for this many bytes of the output limit: an empty line costs its keeper as much as a
 #: short one.
 BYTES_A_LINE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+@record
+class Source(Record):
     """Submitted code that defines a callable of that name."""
 
     name: str
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+@record
+class Condition(Record):
     """A Python expression over ``state``, or a function called with the state; exactly one is set."""
 
     expression: str | None = None
     function: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Meta):
+@record
+class Job(Record):
     """Meta of EXECUTE: what one attempt does.
 
     In order: ``before`` is asked (a loop's first check); if false, the function is not called. Else ``function`` runs,
@@ -62,6 +51,7 @@ class Job(Meta):
         max_result_bytes: Largest outcome of the child.
         max_depth: Deepest nesting of a state value.
         max_keys: Most top-level keys of the state.
+        keep: Whether another job may follow: the sandbox is then wiped and says HELLO again, instead of ending.
     """
 
     function: Source | None = None
@@ -80,6 +70,7 @@ class Job(Meta):
     max_result_bytes: int = 5 * 1024 * 1024
     max_depth: int = 64
     max_keys: int = 10_000
+    keep: bool = False
 
     @classmethod
     def from_meta(cls, meta: dict[str, object]) -> Job:
@@ -93,8 +84,8 @@ class Job(Meta):
         return cls(**known)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class Check(Meta):
+@record
+class Check(Record):
     """Meta of CHECK: code to compile and execute without calling it, and expressions to compile.
 
     The outcome's body is ``{"problems": [{"index", "code", "message", "line", "column"}, …]}``, where ``index`` counts

@@ -1,4 +1,4 @@
-"""What the supervisor asks of Linux: signals, processes, and the cgroup's counters."""
+"""What the supervisor asks of Linux: signals and processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 #: No file descriptor of the supervisor is as high as this.
 MAX_FD = 1024
@@ -19,12 +19,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
 # What Python itself ignores, so that a write raises instead of ending the process.
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
-
-_CGROUP = Path("/sys/fs/cgroup")
-#: Where the number of processes that were killed for memory is: cgroup v2, then v1.
-_OOM_COUNTERS = (_CGROUP / "memory.events", _CGROUP / "memory.events.local", _CGROUP / "memory" / "memory.oom_control")
-#: Where the used CPU time is, and its unit in seconds.
-_CPU_COUNTERS = ((_CGROUP / "cpu.stat", 1e-6), (_CGROUP / "cpuacct" / "cpuacct.usage", 1e-9))
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,38 +66,11 @@ def close_inherited() -> None:
 def offer_to_oom_killer() -> None:
     """Make this process and its descendants the first that the kernel kills for memory."""
     try:
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:  # noqa: PTH123 - no pathlib, for its imports
+            file.write(b"1000")
     except OSError:
         # Not everywhere is it writable; the largest process then goes first.
         return
-
-
-def oom_kills() -> int:
-    """Return how many processes of this cgroup the kernel killed for memory so far; 0 where that cannot be read."""
-    counts = [0]
-    for path in _OOM_COUNTERS:
-        try:
-            lines = path.read_text(encoding="ascii").splitlines()
-        except OSError:
-            continue
-        counts += [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
-    return max(counts)
-
-
-def cgroup_cpu_s() -> float | None:
-    """Return the CPU seconds this cgroup has used; None where that cannot be read.
-
-    Unlike what is accounted to processes that were waited for, nothing a process does can hide from this.
-    """
-    for path, factor in _CPU_COUNTERS:
-        try:
-            text = path.read_text(encoding="ascii")
-        except OSError:
-            continue
-        for line in text.splitlines():
-            if line.isdecimal() or line.startswith("usage_usec "):
-                return int(line.split()[-1]) * factor
-    return None
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -114,25 +81,25 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def kill_everything(within_s: float) -> Iterator[tuple[int, int]]:
-    """Kill and reap every other process of this sandbox: as PID 1, of the namespace; else, every descendant.
+def kill_others() -> None:
+    """Send SIGKILL to every other process of this sandbox: as PID 1, of the namespace; else, to every descendant."""
+    for pid in [-1] if os.getpid() == 1 else _descendants():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
-    Yields:
-        Pid and wait status of each.
-    """
+
+def end_others(within_s: float) -> bool:
+    """Kill every other process of this sandbox, however fast they fork, and collect them; tell whether none is left."""
     deadline, pause = time.monotonic() + within_s, 0.0002
     while True:
-        if os.getpid() == 1:
-            _kill(-1)
-        else:
-            for pid in _descendants():
-                _kill(pid)
+        kill_others()
         try:
-            yield from reap()
+            for _ in reap():
+                pass
         except ChildProcessError:
-            return
+            return True
         if time.monotonic() > deadline:
-            return
+            return False
         time.sleep(pause)
         pause = min(pause * 2, 0.01)
 
@@ -158,22 +125,16 @@ def _descendants() -> list[int]:
     for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
         if name.isdecimal():
             try:
-                stat = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
+                    stat = file.read()
             except OSError:
                 continue
             # The second field is the program's name in parentheses, which may itself hold any.
-            parents[int(name)] = int(stat.rpartition(")")[2].split()[1])
+            parents[int(name)] = int(stat.rpartition(b")")[2].split()[1])
     found = {os.getpid()}
     while grown := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= grown
     return sorted(found - {os.getpid()})
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _prctl(option: int, value: int) -> None:

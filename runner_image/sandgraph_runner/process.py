@@ -1,4 +1,4 @@
-"""The child process of an attempt: from the fork to its exit."""
+"""The child process of an attempt: from the fork, which is before there is an order, to its exit."""
 
 from __future__ import annotations
 
@@ -7,62 +7,133 @@ import io
 import json
 import os
 import resource
+import struct
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import NoReturn
 
 from sandgraph_runner import kernel
 from sandgraph_runner.account import Account, of_exception
-from sandgraph_runner.checks import run_check
 from sandgraph_runner.child import run_job
 from sandgraph_runner.loading import GIVEN
-from sandgraph_runner.protocol import Check, Job
+from sandgraph_runner.protocol import Check, Frame, Job, Kind, Source
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, as_message
 
 #: Exit code of a child that cannot even say why it has no outcome.
 CANNOT_REPORT = 70
+
+#: An order as the supervisor passes it on: kind, length of the meta section, length of the body, and both.
+_ORDER = struct.Struct(">BII")
 
 # Taken before submitted code could replace them.
 _write, _exit, _getpid = os.write, os._exit, os.getpid
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Pipes:
-    """The write ends that a child gets."""
+class Child:
+    """A forked process that waits for its order, and the supervisor's ends of the pipes to it.
 
-    stdout: int
-    stderr: int
-    result: int
+    Attributes:
+        pid: Its number.
+        stdout: Where it prints to; the read ends do not block.
+        stderr: Likewise.
+        result: Where its message comes from.
+    """
+
+    def __init__(self) -> None:
+        order, self._order = os.pipe()
+        pairs = [os.pipe() for _ in range(3)]
+        stdout, stderr, result = (write for _, write in pairs)
+        self.stdout, self.stderr, self.result = (read for read, _ in pairs)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_child(order, stdout, stderr, result)
+        for theirs in (order, stdout, stderr, result):
+            os.close(theirs)
+        for ours in (self.stdout, self.stderr, self.result):
+            os.set_blocking(ours, False)
+
+    def give(self, frame: Frame) -> None:
+        """Hand it the order that it waits for.
+
+        Raises:
+            BrokenPipeError: It is not there any more.
+        """
+        header = _ORDER.pack(frame.kind, len(frame.meta), len(frame.body))
+        for part in (header + frame.meta, frame.body):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self._order, view) :]
+        os.close(self._order)
+        self._order = -1
+
+    def close(self) -> None:
+        """Close the pipes of one that gets no order."""
+        for fd in (self._order, self.stdout, self.stderr, self.result):
+            if fd >= 0:
+                os.close(fd)
 
 
-def become_child(order: Job | Check, state: bytes, pipes: Pipes) -> NoReturn:
-    """Turn a freshly forked process into the child, run the order, write the outcome, and exit.
+def read_order(frame: Frame) -> Job | Check:
+    """Return what an EXECUTE or CHECK asks for."""
+    meta = frame.read_meta()
+    return Job.from_meta(meta) if frame.kind is Kind.EXECUTE else Check.from_meta(meta)
 
-    Afterwards nothing of the supervisor's is left in it: no file descriptor, no signal handler.
+
+def _be_child(order: int, stdout: int, stderr: int, result: int) -> NoReturn:
+    """Turn a freshly forked process into the child, wait for the order, run it, write the outcome, and exit.
+
+    Once it waits, nothing of the supervisor's is left in it: no file descriptor, no signal handler.
     """
     code = CANNOT_REPORT
     try:
-        _set_up(pipes)
+        _set_up(order, stdout, stderr, result)
         pid = _getpid()
-        result = _result(order, state)
+        _warm_up()
+        frame = _receive(order)
+        os.close(order)
+        outcome = _result(frame)
         _flush()
         # Submitted code may have forked: a copy that comes back here is not the attempt.
-        code = _send(result, pipes.result) if _getpid() == pid else _leave(result)
+        code = _send(outcome, result) if _getpid() == pid else _leave(outcome)
     finally:
         # Neither atexit nor threads nor destructors get another turn.
         _exit(code)
 
 
-def _result(order: Job | Check, state: bytes) -> bytes | Account:
+def _receive(order: int) -> Frame:
+    kind, meta_length, body_length = _ORDER.unpack(_read(order, _ORDER.size))
+    return Frame(Kind(kind), _read(order, meta_length), _read(order, body_length))
+
+
+def _read(fd: int, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        piece = os.read(fd, min(length - len(data), 1 << 20))
+        if not piece:
+            # The supervisor ended, or wants no child any more.
+            _exit(0)
+        data += piece
+    return bytes(data)
+
+
+def _result(frame: Frame) -> bytes | Account:
     try:
+        order = read_order(frame)
         if isinstance(order, Job):
-            return run_job(order, state, is_alone=True)
-        return _encode({"problems": [asdict(problem) for problem in run_check(order)]}).encode()
+            return run_job(order, frame.body, is_alone=True)
+        # Imported by those who need it: few sandboxes check anything.
+        from sandgraph_runner.checks import run_check  # noqa: PLC0415
+
+        return _encode({"problems": [problem.to_meta() for problem in run_check(order)]}).encode()
     except BaseException as error:  # noqa: BLE001 - in a process that submitted code has had its hands on
         return of_exception(error)
+
+
+def _warm_up() -> None:
+    """Run a job of our own: the memory shared with the supervisor that it writes to is copied before there is haste."""
+    run_job(Job(function=Source("f", "def f(state):\n    return {'a': state.get('a')}\n")), b'{"a":1}')
 
 
 def _send(result: bytes | Account, pipe: int) -> int:
@@ -80,13 +151,15 @@ def _leave(result: bytes | Account) -> int:
     return 0
 
 
-def _set_up(pipes: Pipes) -> None:
+def _set_up(order: int, stdout: int, stderr: int, result: int) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
-    for source, target in ((null, 0), (pipes.stdout, 1), (pipes.stderr, 2)):
+    for source, target in ((null, 0), (stdout, 1), (stderr, 2)):
         os.dup2(source, target)
-    os.closerange(3, pipes.result)
-    os.closerange(pipes.result + 1, kernel.MAX_FD)
+    low, high = sorted((order, result))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, kernel.MAX_FD)
     kernel.set_dumpable(is_dumpable=True)
     kernel.die_with_parent()
     kernel.offer_to_oom_killer()

@@ -7,7 +7,9 @@ passes them on need not parse. ::
     | length u32 | kind u8 | meta length u32 | meta (JSON object) | body |
 
 Order of an attempt: the supervisor says HELLO once it is ready; the host sends one EXECUTE or CHECK; LOG and HEARTBEAT
-frames follow, then exactly one RESULT or FAILURE, and nothing after it. Any other order breaks the protocol.
+frames follow, then exactly one RESULT or FAILURE, and nothing after it. Only where the job said ``keep``, and all that
+the attempt left has been killed and wiped, HELLO follows, and the host may send the next. Any other order breaks the
+protocol.
 
 The end of the supervisor's stdin means that its owner is gone: it kills everything and exits.
 """
@@ -17,11 +19,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
-from types import NoneType
+from typing import TypeVar
 
-from sandgraph_runner.jobs import BYTES_A_LINE, Check, Condition, Job, Meta, Source
+from sandgraph_runner.jobs import BYTES_A_LINE, Check, Condition, Job, Source
+from sandgraph_runner.records import Record, record, replace
 
 __all__ = [
     "ACCOUNT_FIELDS",
@@ -40,10 +42,12 @@ __all__ = [
     "Reason",
     "Report",
     "Source",
+    "Used",
     "encode",
+    "replace",
 ]
 
-VERSION = 1
+VERSION = 2
 
 #: Bytes of framing around meta and body.
 OVERHEAD = 9
@@ -54,6 +58,9 @@ _LENGTH = struct.Struct(">I")
 MAX_META_BYTES = 32 * 1024 * 1024
 
 
+R = TypeVar("R", bound=Record)
+
+
 class Kind(IntEnum):
     """What a frame says."""
 
@@ -61,7 +68,7 @@ class Kind(IntEnum):
     CHECK = 2  # host: meta is a Check, no body
     HELLO = 16  # supervisor: meta {"version", "python"}
     LOG = 17  # supervisor: meta {"lines": [[stream, seconds, text, cut], …]}
-    HEARTBEAT = 18  # supervisor: meta {}
+    HEARTBEAT = 18  # supervisor: meta is Used, so far
     RESULT = 19  # supervisor: meta is a Report, body the child's outcome as a JSON object
     FAILURE = 20  # supervisor: meta is a Report; where the child raised, body is its account as a JSON object
 
@@ -70,8 +77,8 @@ class ProtocolError(Exception):
     """The other side broke the protocol."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+@record
+class Frame(Record):
     """One frame: its kind, the JSON text of its meta section, and its body."""
 
     kind: Kind
@@ -158,27 +165,52 @@ class Reason(StrEnum):
     OUTPUT_LIMIT = "output_limit"  # it printed more than it may
 
 
-@dataclass(frozen=True, slots=True)
-class Report(Meta):
+@record
+class Used(Record):
+    """Meta of HEARTBEAT: what the attempt used so far, as the kernel counts it for the sandbox's cgroup.
+
+    Where that cannot be read, what is known of processes that were waited for.
+
+    Attributes:
+        cpu_s: CPU seconds of all processes, the supervisor among them.
+        peak_memory_bytes: Most memory at one time, ``/tmp`` and the supervisor among it. Of a second attempt in one
+            sandbox it is exact where it is above the earlier ones', else the most that was seen.
+        pids_peak: Most processes and threads at one time, the supervisor among them; likewise. None if unknown.
+        oom_kills: Processes the kernel killed for memory.
+    """
+
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+    pids_peak: int | None = None
+    oom_kills: int = 0
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, object]) -> Used:
+        """Read the JSON form.
+
+        Raises:
+            ProtocolError: A field is missing, unknown or of another type.
+        """
+        return _checked(cls(**_known(cls(), meta)))  # type: ignore[arg-type]
+
+
+@record
+class Report(Record):
     """Meta of RESULT and FAILURE: the supervisor's own account, which nothing the child writes can change.
 
     Attributes:
         reason: Empty in a RESULT.
         message: For a person.
-        cpu_s: CPU seconds of every process of the attempt.
-        peak_memory_bytes: Largest resident set of any of them.
+        used: By all of it.
         output_bytes: Bytes read from the child's stdout and stderr, the job's limit at most.
-        oom_kills: Processes the kernel killed for memory during the attempt.
         exit_code: The child's, where it exited by itself.
         signal: What ended the child, where a signal did and the supervisor had not sent it.
     """
 
     reason: Reason = Reason.NONE
     message: str = ""
-    cpu_s: float = 0.0
-    peak_memory_bytes: int = 0
+    used: Used = Used()
     output_bytes: int = 0
-    oom_kills: int = 0
     exit_code: int | None = None
     signal: int | None = None
 
@@ -189,17 +221,32 @@ class Report(Meta):
         Raises:
             ProtocolError: A field is missing, unknown or of another type.
         """
-        try:
-            report = cls(**{**meta, "reason": Reason(meta["reason"])})  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
-            raise ProtocolError("a report's fields are not those of the protocol") from None
-        known = {field.name: _WIDER.get(type(field.default), (type(field.default),)) for field in fields(cls)}
-        if len(meta) != len(known) or not all(isinstance(getattr(report, name), known[name]) for name in known):
-            raise ProtocolError("a report's fields are not of the protocol's types")
-        return report
+        known = _known(cls(), meta)
+        reason, used = known["reason"], known["used"]
+        if not isinstance(reason, str) or reason not in _REASONS or not isinstance(used, dict):
+            raise ProtocolError("a report has no such reason, or does not say what was used")
+        known |= {"reason": Reason(reason), "used": Used.from_meta(used)}
+        return _checked(cls(**known))  # type: ignore[arg-type]
 
 
-_WIDER: dict[object, tuple[type, ...]] = {NoneType: (int, NoneType), float: (int, float)}
+_REASONS = frozenset(Reason)
+
+
+def _known(example: Record, meta: dict[str, object]) -> dict[str, object]:
+    if meta.keys() != vars(example).keys():
+        raise ProtocolError(f"a {type(example).__name__.lower()}'s fields are not those of the protocol")
+    return dict(meta)
+
+
+def _checked(value: R) -> R:
+    """Return a record whose values are of its defaults' types, where None stands for a number that is not known."""
+    for name, default in vars(type(value)()).items():
+        found = getattr(value, name)
+        allowed = (int, type(None)) if default is None else (int, float) if type(default) is float else type(default)
+        if not isinstance(found, allowed) or isinstance(found, bool):
+            raise ProtocolError(f"{name!r} is not of the protocol's type")
+    return value
+
 
 #: The outcome of a job, the body of its RESULT: ``ops`` are ``{"op": "set", "key": …, "value": …}`` and
 #: ``{"op": "delete", "key": …}`` on top-level keys; ``entered`` is false where ``before`` was; ``again`` is null where

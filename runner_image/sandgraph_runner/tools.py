@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 #: What a tool is: takes and returns anything.
@@ -14,13 +13,17 @@ Function = Callable[..., Any]
 _F = TypeVar("_F", bound=Function)
 
 
-@dataclass(slots=True)
 class _Entry:
     """A tool: its function, or how to get it."""
 
-    function: Function | None
-    load: Callable[[], Function] | None = None
-    description: str = ""
+    __slots__ = ("description", "function", "load")
+
+    def __init__(
+        self, function: Function | None, load: Callable[[], Function] | None = None, description: str = ""
+    ) -> None:
+        self.function = function
+        self.load = load
+        self.description = description
 
 
 class ToolRegistry:

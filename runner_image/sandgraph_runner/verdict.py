@@ -10,13 +10,13 @@ import json
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from sandgraph_runner.account import MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_TRACEBACK_BYTES
 from sandgraph_runner.plain import Unstorable, plain
 from sandgraph_runner.protocol import ACCOUNT_FIELDS, OUTCOME_FIELDS, Check, Condition, Job, Reason
+from sandgraph_runner.records import Record, record
 
 OUTCOME, ACCOUNT = b"R", b"A"
 
@@ -44,8 +44,8 @@ class Invalid(Exception):
     """The child's message is not what the protocol allows; says why, for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+@record
+class Verdict(Record):
     """What the child's message comes to.
 
     Attributes:

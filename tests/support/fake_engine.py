@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from sandgraph.errors import SandboxLost
 from sandgraph.sandbox.engine import Engine
-from sandgraph.sandbox.observed import ContainerState, EngineFacts, Labelled
+from sandgraph.sandbox.observed import ContainerState, ContainerUsage, EngineFacts, Labelled
 from sandgraph.settings import load_settings
 from sandgraph_runner.protocol import VERSION, Decoder, Frame, Kind, Report, encode
 
@@ -106,6 +106,7 @@ class FakeEngine(Engine):
         containers: Those that exist, by name.
         calls: What was asked of it, as ``(method, name)``.
         faults: What the next calls of a method raise, one each.
+        used: What it says that any container has used.
     """
 
     def __init__(self, script: Script = obliging) -> None:
@@ -115,6 +116,7 @@ class FakeEngine(Engine):
         self.calls: list[tuple[str, str]] = []
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.facts = EngineFacts("1.0", "sha256:0", "runc", 2)
+        self.used: ContainerUsage | None = None
         self.is_closed = False
         self.ids = itertools.count()
 
@@ -146,6 +148,10 @@ class FakeEngine(Engine):
         self._note("inspect", container_id)
         container = self.containers.get(container_id)
         return None if container is None else container.state
+
+    async def usage(self, container_id: str) -> ContainerUsage | None:
+        self._note("usage", container_id)
+        return self.used
 
     async def kill(self, container_id: str) -> None:
         self._note("kill", container_id)

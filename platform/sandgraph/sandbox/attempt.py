@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from sandgraph.errors import EngineUnavailable
@@ -14,16 +14,32 @@ from sandgraph.model.run import LogLine, Usage
 from sandgraph.sandbox import verdict
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
-from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report
+from sandgraph.sandbox.measured import Measured
+from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report, read_used
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks, settled
-from sandgraph_runner.protocol import BYTES_A_LINE, Check, Frame, Job, Kind, ProtocolError, Reason, Report, encode
+from sandgraph_runner.protocol import (
+    BYTES_A_LINE,
+    Check,
+    Frame,
+    Job,
+    Kind,
+    ProtocolError,
+    Reason,
+    Report,
+    encode,
+    replace,
+)
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 B = TypeVar("B", Job, Check)
 
+#: How a job ends after which the sandbox is as good as new, once wiped.
+_IN_ORDER = frozenset({Reason.NONE, Reason.ERROR})
+#: Seconds a kill waits for the engine to say what was used.
+_LAST_LOOK_S = 0.3
 #: Seconds between the deadline's kill and no longer waiting for what the sandbox still says.
 _GRACE_S = 1.5
 #: Seconds a cancellation waits for the engine to kill.
@@ -44,6 +60,8 @@ class ContainerSandbox:
         tasks: Owns what goes on after a call has returned.
         can_kill_supervisor: Whether its runtime lets submitted code send SIGKILL to PID 1.
         start_s: Seconds its lease waited for it.
+        is_first: Whether it has had no job before.
+        keep: Whether another job is to follow; then `is_reusable` tells whether it can.
     """
 
     def __init__(
@@ -55,57 +73,67 @@ class ContainerSandbox:
         *,
         can_kill_supervisor: bool = False,
         start_s: float = 0.0,
+        is_first: bool = True,
+        keep: bool = False,
     ) -> None:
         self._engine = engine
         self._container = container
         self._limits = limits
         self._tasks = tasks
         self._can_kill_supervisor = can_kill_supervisor
-        self._start_s = start_s
+        self._measured = Measured(start_s=start_s, is_first=is_first)
+        self._keep = keep
         self._is_used = False
-        self._began = 0.0
-        self._printed = 0
+        self._is_reusable = False
 
     @property
     def sandbox_id(self) -> str:
         """The container's id."""
         return self._container.container_id
 
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the job ended in order, so that the supervisor wipes the sandbox and says HELLO again."""
+        return self._is_reusable
+
+    def usage(self) -> Usage:
+        """Tell what was used so far."""
+        return self._measured.usage()
+
     async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
         """Run one job; see `sandgraph.sandbox.spec.Sandbox.execute`.
 
         What ``on_log`` raises ends the attempt and is raised here; the deadline does not interrupt it.
         """
+        if self._keep:
+            job = replace(job, keep=True)
         request = encode(Kind.EXECUTE, job.to_meta(), state)
         ending = await self._converse(request, job, timeout_s, on_log)
         if isinstance(ending, Broken):
             return ending
-        body, usage = ending
         try:
-            answers = await _read(read_answers, body, job)
+            answers = await _read(read_answers, ending, job)
         except ProtocolError as wrong:
-            return verdict.invalid(wrong, usage)
-        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, usage)
+            self._is_reusable = False
+            return verdict.invalid(wrong, self.usage())
+        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, self.usage())
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         """Check sources and expressions; what they print meanwhile is dropped."""
         ending = await self._converse(encode(Kind.CHECK, check.to_meta()), check, timeout_s, _drop)
         if isinstance(ending, Broken):
             return ending
-        body, usage = ending
         try:
-            return await _read(read_problems, body, check)
+            return await _read(read_problems, ending, check)
         except ProtocolError as wrong:
-            return verdict.invalid(wrong, usage)
+            return verdict.invalid(wrong, self.usage())
 
-    async def _converse(
-        self, request: bytes, bounds: Job | Check, timeout_s: float, on_log: OnLog
-    ) -> Broken | tuple[bytes, Usage]:
+    async def _converse(self, request: bytes, bounds: Job | Check, timeout_s: float, on_log: OnLog) -> Broken | bytes:
         """Send the request and listen to the end; on every way out but a result the container is being killed."""
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
         self._is_used = True
-        self._began = time.monotonic()
+        self._measured.begin()
         channel = self._container.channel
         deadline = _Deadline(timeout_s, self._kill, channel.shut_down)
         try:
@@ -115,25 +143,28 @@ class ContainerSandbox:
             if not deadline.has_passed:
                 return await self._conclude(ending, bounds)
         except ProtocolError as wrong:
-            self._kill()
+            await settled(self._kill(), _KILL_S)
             # Unless it was the kill at the deadline that cut what was sent.
             if not deadline.has_passed:
-                return verdict.invalid(wrong, self._usage())
+                return verdict.invalid(wrong, self.usage())
         except BaseException:
             await settled(self._kill(), _KILL_S)
             raise
-        return verdict.timed_out(timeout_s, self._usage())
+        finally:
+            self._measured.end()
+        return verdict.timed_out(timeout_s, self.usage())
 
-    async def _conclude(self, ending: Frame | None, bounds: Job | Check) -> Broken | tuple[bytes, Usage]:
+    async def _conclude(self, ending: Frame | None, bounds: Job | Check) -> Broken | bytes:
         if ending is None:
             return await self._post_mortem()
         report = read_report(ending)
-        usage = self._usage(report)
+        self._measured.end(report)
+        self._is_reusable = self._keep and report.reason in _IN_ORDER
         if ending.kind is Kind.RESULT:
-            return ending.body, usage
+            return ending.body
         if await self._was_oom(report):
-            return verdict.out_of_memory(self._limits, usage)
-        return verdict.reported(report, ending.body, self._limits, bounds.max_output_bytes, usage)
+            return verdict.out_of_memory(self._limits, self.usage())
+        return verdict.reported(report, ending.body, self._limits, bounds.max_output_bytes, self.usage())
 
     async def _listen(self, request: bytes, bounds: Job | Check, on_log: OnLog) -> Frame | None:
         channel = self._container.channel
@@ -148,13 +179,13 @@ class ContainerSandbox:
             match frame.kind:
                 case Kind.LOG:
                     lines = read_lines(frame)
-                    self._printed += sum(len(line.text) + 1 for line in lines)
+                    self._measured.printed += sum(len(line.text) + 1 for line in lines)
                     lines_left -= len(lines)
-                    if self._printed > printable or lines_left < 0:
+                    if self._measured.printed > printable or lines_left < 0:
                         raise ProtocolError("more was printed than allowed")
                     await on_log(lines)
                 case Kind.HEARTBEAT:
-                    continue
+                    self._measured.note(read_used(frame))
                 case Kind.RESULT | Kind.FAILURE:
                     if not channel.is_between_frames:
                         raise ProtocolError("the sandbox went on after its result")
@@ -174,12 +205,12 @@ class ContainerSandbox:
             can_kill_supervisor=self._can_kill_supervisor,
             limits=self._limits,
             diagnostics=self._container.channel.diagnostics,
-            usage=self._usage(),
+            usage=self.usage(),
         )
 
     async def _was_oom(self, report: Report) -> bool:
         """Settle what the supervisor could not: where it cannot read its cgroup, the engine knows who sent SIGKILL."""
-        if report.reason is not Reason.KILLED or report.signal != verdict.SIGKILL or report.oom_kills:
+        if report.reason is not Reason.KILLED or report.signal != verdict.SIGKILL or report.used.oom_kills:
             return False
         try:
             state = await self._engine.inspect(self._container.container_id)
@@ -191,26 +222,15 @@ class ContainerSandbox:
         return self._tasks.spawn(self._killed(), f"kill {self._container.name}")
 
     async def _killed(self) -> None:
+        # With the container its counters go; yet nobody waits for them longer than this.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOK_S):
+                self._measured.note_engine(await self._engine.usage(self._container.container_id))
         try:
             await self._engine.kill(self._container.container_id)
         except EngineUnavailable as trouble:
             # The lease's end removes it, or the reaper; and without its owner it ends by itself.
             _log.warning("The sandbox %s could not be killed. %s", self._container.name, trouble.message)
-
-    def _usage(self, report: Report | None = None) -> Usage:
-        wall_s = time.monotonic() - self._began
-        if report is None:
-            return Usage(wall_s=wall_s, output_bytes=self._printed, start_s=self._start_s)
-        return Usage(
-            wall_s=wall_s,
-            cpu_s=report.cpu_s,
-            peak_memory_bytes=report.peak_memory_bytes,
-            output_bytes=report.output_bytes,
-            oom_kills=report.oom_kills,
-            exit_code=report.exit_code,
-            signal=report.signal,
-            start_s=self._start_s,
-        )
 
 
 class _Deadline:

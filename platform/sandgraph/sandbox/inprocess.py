@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
 from sandgraph.errors import EngineUnavailable
@@ -92,6 +91,7 @@ class _Stand:
         self._callables = callables
         self._limits = limits
         self._is_used = False
+        self._usage: Callable[[], Usage] = Usage
 
     @property
     def sandbox_id(self) -> str:
@@ -118,7 +118,10 @@ class _Stand:
         ended = await self._finish(run, check, timeout_s, _drop)
         if isinstance(ended, Broken):
             return ended
-        return [CheckProblem(**asdict(problem)) for problem in ended]
+        return [CheckProblem(**vars(problem)) for problem in ended]
+
+    def usage(self) -> Usage:
+        return self._usage()
 
     def _live(self, sources: Sequence[Source]) -> dict[str, Callable[..., Any]]:
         return {source.name: self._callables[source] for source in sources if source in self._callables}
@@ -130,6 +133,7 @@ class _Stand:
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
         self._is_used = True
+        self._usage = run.usage
         ended = await run.listen(timeout_s, on_log)
         if run.printer.is_over:
             return self._reported(Reason.OUTPUT_LIMIT, b"", bounds, run.usage())

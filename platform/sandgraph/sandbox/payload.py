@@ -9,13 +9,24 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from sandgraph.model.run import LogLine
 from sandgraph.model.state import StateDiff
 from sandgraph.sandbox.spec import CheckProblem
-from sandgraph_runner.protocol import ACCOUNT_FIELDS, OUTCOME_FIELDS, Check, Frame, Job, Kind, ProtocolError, Report
+from sandgraph_runner.protocol import (
+    ACCOUNT_FIELDS,
+    OUTCOME_FIELDS,
+    Check,
+    Frame,
+    Job,
+    Kind,
+    ProtocolError,
+    Report,
+    Used,
+    replace,
+)
 
 _INTEGERS = range(-(2**63), 2**63)
 #: Levels of an outcome around the value of a state's key, with one to spare.
@@ -64,18 +75,24 @@ def read_lines(frame: Frame) -> list[LogLine]:
 def read_report(frame: Frame) -> Report:
     """Return the supervisor's account of an attempt, with a message of bounded length."""
     report = Report.from_meta(_object(frame.meta))
-    counts = (report.peak_memory_bytes, report.output_bytes, report.oom_kills)
     fits = (
-        all(_is_int(count) and 0 <= count < 2**63 for count in counts)
-        and not isinstance(report.cpu_s, bool)
-        and 0 <= report.cpu_s < 2**31
+        _is_count(report.output_bytes)
+        and _can_be(report.used)
         and (report.exit_code is None or (_is_int(report.exit_code) and 0 <= report.exit_code <= 255))  # noqa: PLR2004
         and (report.signal is None or (_is_int(report.signal) and 1 <= report.signal <= 64))  # noqa: PLR2004
         and bool(report.reason) is (frame.kind is Kind.FAILURE)
     )
     if not fits:
         raise ProtocolError("a report's numbers cannot be")
-    return replace(report, cpu_s=float(report.cpu_s), message=_clean(report.message, 4096))
+    return replace(report, message=_clean(report.message, 4096))
+
+
+def read_used(frame: Frame) -> Used:
+    """Return what a HEARTBEAT says was used so far."""
+    used = Used.from_meta(_object(frame.meta))
+    if not _can_be(used):
+        raise ProtocolError("a heartbeat's numbers cannot be")
+    return used
 
 
 def read_answers(body: bytes, job: Job) -> Answers:
@@ -195,6 +212,15 @@ def _number(text: str) -> float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _can_be(used: Used) -> bool:
+    counts = (used.peak_memory_bytes, used.pids_peak or 0, used.oom_kills)
+    return all(_is_count(count) for count in counts) and 0 <= used.cpu_s < 2**31
+
+
+def _is_count(value: object) -> bool:
+    return _is_int(value) and 0 <= value < 2**63  # type: ignore[operator]
 
 
 def _is_int(value: object) -> bool:

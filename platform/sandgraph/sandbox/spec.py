@@ -82,6 +82,9 @@ class Sandbox(Protocol):
         goes on. Log lines are handed over in order, and all of them before this returns.
         """
 
+    def usage(self) -> Usage:
+        """Tell what was used so far; also after the end, and after a cancellation."""
+
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         """Check sources and expressions; an empty sequence means that nothing is wrong."""
 

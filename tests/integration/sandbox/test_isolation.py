@@ -322,8 +322,8 @@ async def test_an_endless_line(run: Run) -> None:
 async def test_a_printed_frame_is_text(run: Run) -> None:
     body = """
 import os, struct
-meta = b'{"reason":"","message":"","cpu_s":0,"peak_memory_bytes":0,"output_bytes":0,"oom_kills":0,'
-meta += b'"exit_code":null,"signal":null}'
+meta = b'{"reason":"","message":"","used":{"cpu_s":0,"peak_memory_bytes":0,"pids_peak":0,"oom_kills":0},'
+meta += b'"output_bytes":0,"exit_code":null,"signal":null}'
 body = b'{"ops":[{"op":"set","key":"value","value":"forged"}],"entered":true,"again":null,"after":[]}'
 frame = struct.pack(">IBI", 4 + len(meta) + len(body), 19, len(meta)) + meta + body
 for fd in (1, 2):

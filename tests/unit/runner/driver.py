@@ -109,6 +109,13 @@ class Supervisor:
 
     def ended(self) -> Ended:
         """Read to the end of the stream, and check that the order of frames is the protocol's."""
+        ended = self.reported()
+        assert self.read() is None
+        assert self.process.wait(5) == 0
+        return ended
+
+    def reported(self) -> Ended:
+        """Read to the report."""
         lines: list[list[Any]] = []
         heartbeats = 0
         while (frame := self.read()) is not None:
@@ -118,8 +125,6 @@ class Supervisor:
             elif frame.kind is Kind.HEARTBEAT:
                 heartbeats += 1
             else:
-                assert self.read() is None
-                assert self.process.wait(5) == 0
                 return Ended(frame.kind, Report.from_meta(meta), frame.body, lines, heartbeats)
         raise AssertionError(f"the supervisor ended without a report: {self.stderr()}")
 

@@ -20,6 +20,7 @@ from sandgraph_runner.protocol import (
     Reason,
     Report,
     Source,
+    Used,
     encode,
 )
 
@@ -109,7 +110,7 @@ def test_a_check_survives_the_way(check: Check) -> None:
 
 
 def test_a_report_survives_the_way() -> None:
-    report = Report(Reason.KILLED, "m", 1.5, 2, 3, 4, None, 9)
+    report = Report(Reason.KILLED, "m", Used(1.5, 2, None, 4), 3, None, 9)
     assert Report.from_meta(json.loads(json.dumps(report.to_meta()))) == report
 
 
@@ -119,10 +120,14 @@ def test_a_report_survives_the_way() -> None:
         {"reason": "fine"},
         {"reason": None},
         {"message": 1},
-        {"cpu_s": "1"},
+        {"reason": []},
+        {"used": None},
+        {"used": {}},
+        {"used": {**Used().to_meta(), "cpu_s": "1"}},
+        {"used": {**Used().to_meta(), "oom_kills": None}},
+        {"used": {**Used().to_meta(), "pids_peak": True}},
         {"exit_code": "0"},
         {"more": 1},
-        {"oom_kills": None},
     ],
 )
 def test_a_report_of_other_fields_is_refused(changes: dict[str, object]) -> None:

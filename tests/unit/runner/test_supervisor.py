@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -49,8 +50,8 @@ def test_a_function_changes_the_state(run: Run) -> None:
     }
     assert ended.report.reason is Reason.NONE
     assert (ended.report.exit_code, ended.report.signal) == (None, None)
-    assert 0 < ended.report.cpu_s < 5
-    assert ended.report.peak_memory_bytes > 1024 * 1024
+    assert 0 < ended.report.used.cpu_s < 5
+    assert ended.report.used.peak_memory_bytes > 1024 * 1024
 
 
 def test_what_raises_is_an_error_with_an_account(run: Run) -> None:
@@ -84,9 +85,9 @@ def test_a_check_names_what_is_wrong(supervisor: Supervisor) -> None:
     assert ended.text() == ["at import"]
 
 
-def test_a_heartbeat_comes_each_second(run: Run) -> None:
+def test_a_heartbeat_comes_twice_a_second(run: Run) -> None:
     ended = run("import time; time.sleep(1.3)")
-    assert ended.heartbeats == 1
+    assert ended.heartbeats == 2
 
 
 def test_nobody_who_speaks_first_is_needed(supervisor: Supervisor) -> None:
@@ -193,3 +194,53 @@ sys.exit(supervisor.main())
     supervisor.send(Job(function=source("import os, time\nif os.fork(): os._exit(7)\ntime.sleep(60)")))
     assert supervisor.ended().report.exit_code == 7
     supervisor.close()
+
+
+def test_a_sandbox_that_is_kept_says_hello_again_and_takes_another_order(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    body = "import sys, os\nseen = hasattr(sys, 'left')\nsys.left = 1\nreturn {'seen': seen, 'pid': os.getpid()}"
+    pids = set()
+    for _ in range(3):
+        supervisor.send(Job(function=source(body), keep=True))
+        changes = supervisor.reported().changes
+        assert not changes["seen"]
+        pids.add(changes["pid"])
+        supervisor.hello()
+    assert len(pids) == 3
+    supervisor.send(Job(function=source("return {'x': 1}")))
+    assert supervisor.ended().changes == {"x": 1}
+
+
+def test_one_that_raised_goes_on_too(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    supervisor.send(Job(function=source("1 / 0"), keep=True))
+    assert supervisor.reported().report.reason is Reason.ERROR
+    supervisor.hello()
+    supervisor.send(Job(function=source("return {'x': 1}")))
+    assert supervisor.ended().changes == {"x": 1}
+
+
+def test_what_was_left_running_is_dead_before_the_next_hello(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    body = """
+        import os, subprocess, sys
+        loop = [sys.executable, "-c", "import time; time.sleep(60)"]
+        sleeper = subprocess.Popen(loop, start_new_session=True)
+        return {"pid": sleeper.pid}"""
+    supervisor.send(Job(function=source(body), keep=True))
+    pid = supervisor.reported().changes["pid"]
+    supervisor.hello()
+    assert is_gone(pid, 0)
+    supervisor.close_stdin()
+    assert supervisor.read() is None
+
+
+def test_a_child_that_was_killed_while_it_waited_is_replaced(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    time.sleep(0.2)
+    children = Path(f"/proc/{supervisor.process.pid}/task/{supervisor.process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    time.sleep(0.1)
+    supervisor.send(Job(function=source("return {'x': 1}")))
+    assert supervisor.ended().changes == {"x": 1}

@@ -18,7 +18,7 @@ from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import start_container
 from sandgraph.sandbox.spec import Broken, CheckProblem, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks
-from sandgraph_runner.protocol import Check, Job, Kind, Reason, Report, Source, encode
+from sandgraph_runner.protocol import Check, Job, Kind, Reason, Report, Source, Used, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -84,12 +84,11 @@ def broken(outcome: Outcome | Sequence[CheckProblem]) -> Broken:
 async def test_lines_heartbeats_and_then_the_result() -> None:
     async def play(peer: Peer) -> None:
         await peer.lines("one", "two")
-        await peer.say(Kind.HEARTBEAT)
+        await peer.say(Kind.HEARTBEAT, Used(0.1, 5).to_meta())
         await peer.lines("three")
         await peer.result(
             b'{"ops":[{"op":"set","key":"k","value":[1]}],"entered":true,"again":null,"after":[]}',
-            cpu_s=0.5,
-            peak_memory_bytes=7,
+            used=Used(0.5, 7, 3),
             output_bytes=14,
         )
         await peer.hang()
@@ -100,7 +99,8 @@ async def test_lines_heartbeats_and_then_the_result() -> None:
     assert outcome.diff.to_json() == [{"op": "set", "key": "k", "value": [1]}]
     assert [line.text for line in stage.lines] == ["one", "two", "three"]
     usage = outcome.usage
-    assert (usage.cpu_s, usage.peak_memory_bytes, usage.output_bytes, usage.start_s) == (0.5, 7, 14, 0.25)
+    assert (usage.cpu_s, usage.peak_memory_bytes, usage.pids_peak) == (0.5, 7, 3)
+    assert (usage.output_bytes, usage.start_s) == (14, 0.25)
     assert 0 < usage.wall_s < 1
     assert not stage.killed
 
@@ -206,7 +206,12 @@ ACCOUNT = {"type": "ValueError", "message": "no", "traceback": "line 1", "condit
         (Report(Reason.ERROR), ACCOUNT, "error", "no"),
         (Report(Reason.NO_RESULT, exit_code=3), None, "no_result", "Its process ended with exit code 3 before"),
         (Report(Reason.KILLED, signal=11), None, "killed", "Signal 11 ended it before it returned a result."),
-        (Report(Reason.OOM, oom_kills=1), None, "oom", "It used more than its 256 MiB of memory and was killed by"),
+        (
+            Report(Reason.OOM, used=Used(oom_kills=1)),
+            None,
+            "oom",
+            "It used more than its 256 MiB of memory and was killed by",
+        ),
         (
             Report(Reason.OUTPUT_LIMIT),
             None,

@@ -15,10 +15,11 @@ from sandgraph.sandbox.payload import (
     read_lines,
     read_problems,
     read_report,
+    read_used,
     read_version,
 )
 from sandgraph.sandbox.spec import CheckProblem
-from sandgraph_runner.protocol import Check, Condition, Frame, Job, Kind, ProtocolError, Reason, Report, Source
+from sandgraph_runner.protocol import Check, Condition, Frame, Job, Kind, ProtocolError, Reason, Report, Source, Used
 
 ASKED = Condition(expression="True")
 OUTCOME: dict[str, Any] = {"ops": [], "entered": True, "again": None, "after": []}
@@ -167,15 +168,40 @@ def test_what_is_no_line(lines: object) -> None:
         read_lines(log(lines))
 
 
+def used(**changed: object) -> dict[str, object]:
+    return {**Used().to_meta(), **changed}
+
+
 def report(kind: Kind = Kind.RESULT, **changed: object) -> Frame:
     return Frame(kind, json.dumps({**Report().to_meta(), **changed}).encode())
 
 
+def test_a_heartbeat() -> None:
+    said = Used(1.5, 2**30, 7, 1)
+    assert read_used(Frame(Kind.HEARTBEAT, json.dumps(said.to_meta()).encode())) == said
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, used(cpu_s=-1), used(pids_peak=-1), used(oom_kills=2**63), used(more=1), used(cpu_s=None)], ids=repr
+)
+def test_what_is_no_heartbeat(meta: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        read_used(Frame(Kind.HEARTBEAT, json.dumps(meta).encode()))
+
+
 def test_a_report() -> None:
     read = read_report(
-        report(Kind.FAILURE, reason="error", message="x" * 9999, cpu_s=1, oom_kills=2, exit_code=255, signal=64)
+        report(
+            Kind.FAILURE, reason="error", message="x" * 9999, used=used(cpu_s=1, oom_kills=2), exit_code=255, signal=64
+        )
     )
-    assert (read.reason, read.cpu_s, read.oom_kills, read.exit_code, read.signal) == (Reason.ERROR, 1.0, 2, 255, 64)
+    assert (read.reason, read.used.cpu_s, read.used.oom_kills, read.exit_code, read.signal) == (
+        Reason.ERROR,
+        1.0,
+        2,
+        255,
+        64,
+    )
     assert len(read.message) == 4096
 
 
@@ -186,13 +212,14 @@ def test_a_report() -> None:
         {"reason": "succeeded"},
         {"reason": None},
         {"reason": "error"},
-        {"cpu_s": -1},
-        {"cpu_s": float("inf")},
-        {"cpu_s": True},
-        {"cpu_s": "1"},
+        {"used": used(cpu_s=-1)},
+        {"used": used(cpu_s=float("inf"))},
+        {"used": used(cpu_s=True)},
+        {"used": used(cpu_s="1")},
+        {"used": 1},
         {"output_bytes": -1},
         {"output_bytes": 1.5},
-        {"peak_memory_bytes": 2**64},
+        {"used": used(peak_memory_bytes=2**64)},
         {"exit_code": 256},
         {"exit_code": True},
         {"signal": 0},
