@@ -23,7 +23,7 @@ from docker.utils import kwargs_from_env
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
-from sandgraph.sandbox.observed import ContainerState, EngineFacts, Labelled
+from sandgraph.sandbox.observed import ContainerState, ContainerUsage, EngineFacts, Labelled
 from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
 from sandgraph.sandbox.tasks import settled
 from sandgraph.settings import Settings
@@ -33,9 +33,13 @@ T = TypeVar("T")
 #: Seconds one request may take; a start on a loaded machine takes a few.
 _REQUEST_S = 20
 _THREADS = 16
+#: Seconds a look at a container's usage may take: nobody waits longer for a number that is only nice to have.
+_USAGE_S = 1.0
 _CONFLICT = 409
 #: No such container; or it does not run, or is being removed.
 _GONE = (404, _CONFLICT)
+#: States of a container in the engine's list in which there may be processes in it.
+_HOLDS_PROCESSES = ("running", "paused", "restarting", "removing")
 
 
 class Client(docker.APIClient):
@@ -54,6 +58,14 @@ class Client(docker.APIClient):
             self.post(url, json=dict(resources)).raise_for_status()
         except requests.HTTPError as refused:
             raise create_api_error_from_http_exception(refused) from refused
+
+    def usage(self, container: str) -> Mapping[str, Any]:
+        """Return what a container uses at this moment; the SDK's own call waits a second for a second sample."""
+        url = f"{self.base_url}/v{self.api_version}/containers/{container}/stats"
+        answer = self.get(url, params={"stream": "false", "one-shot": "true"}, timeout=_USAGE_S)
+        answer.raise_for_status()
+        found: Mapping[str, Any] = answer.json()
+        return found
 
 
 class Engine:
@@ -151,6 +163,26 @@ class Engine:
         state = found["State"]
         return ContainerState(bool(state["Running"]), bool(state["OOMKilled"]), int(state["ExitCode"]))
 
+    async def usage(self, container_id: str) -> ContainerUsage | None:
+        """Return what a container has used so far; None where it does not run, or the engine fails or takes long."""
+        client = self._client
+        if client is None or self._is_closed:
+            return None
+        future = asyncio.get_running_loop().run_in_executor(self._threads, client.usage, container_id)
+        try:
+            async with asyncio.timeout(_USAGE_S):
+                return _read_usage(await future)
+        except (
+            TimeoutError,
+            requests.RequestException,
+            DockerException,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ValueError,
+        ):
+            return None
+
     async def last_state(self, container_id: str) -> ContainerState | None:
         """Return the state of a container whose connection ended, once the engine has noticed that it ended too.
 
@@ -179,7 +211,15 @@ class Engine:
         found = await self._call(
             "list sandboxes", lambda client: client.containers(all=True, filters={"label": f"{label}={value}"})
         )
-        return [Labelled(str(each["Id"]), str(each["Names"][0]).lstrip("/"), each["Labels"]) for each in found]
+        return [
+            Labelled(
+                str(each["Id"]),
+                str(each["Names"][0]).lstrip("/"),
+                each["Labels"],
+                is_running=each.get("State", "running") in _HOLDS_PROCESSES,
+            )
+            for each in found
+        ]
 
     async def close(self) -> None:
         """Let the threads and connections go; call it after everything else has ended."""
@@ -293,6 +333,21 @@ def _addresses(settings: Settings) -> Iterable[dict[str, Any]]:
     for address in (f"unix://{path}" for path in known):
         if address != options.get("base_url"):
             yield {"base_url": address}
+
+
+def _read_usage(stats: Mapping[str, Any]) -> ContainerUsage | None:
+    # Of a container that does not run the engine answers all the same, with nothing in it.
+    memory, pids = stats["memory_stats"], stats["pids_stats"]
+    if not pids and not memory:
+        return None
+    cpu_ns = stats["cpu_stats"]["cpu_usage"].get("total_usage")
+    # Only cgroup v1 has the peak.
+    peak = memory.get("max_usage", memory.get("usage"))
+    return ContainerUsage(
+        cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
+        peak_memory_bytes=None if peak is None else int(peak),
+        pids=pids.get("current"),
+    )
 
 
 def _may_pass(error: BaseException) -> bool:

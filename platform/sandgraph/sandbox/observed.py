@@ -15,12 +15,14 @@ class EngineFacts:
         image_id: Digest that names the runner image from now on, whatever becomes of its tag.
         runtime: OCI runtime of the sandboxes.
         cpus: CPUs of the engine's machine.
+        runtimes: All OCI runtimes that a lease may name, the deployment's own first.
     """
 
     version: str
     image_id: str
     runtime: str
     cpus: int
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,19 @@ class Labelled:
     container_id: str
     name: str
     labels: Mapping[str, str]
+    is_running: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a running container has used so far; None for what the engine does not know.
+
+    Attributes:
+        cpu_s: CPU seconds of all its processes, also of those that ended.
+        peak_memory_bytes: The most it had at one time; what it has now, where the kernel does not keep the peak.
+        pids: Processes and threads at present.
+    """
+
+    cpu_s: float | None
+    peak_memory_bytes: int | None
+    pids: int | None

@@ -17,7 +17,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
 from sandgraph.sandbox.engine import Client, Engine, find_engine
-from sandgraph.sandbox.observed import ContainerState
+from sandgraph.sandbox.observed import ContainerState, ContainerUsage
 from sandgraph.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +28,10 @@ def refusal(status: int, said: str = "said no") -> APIError:
     response.status_code = status
     kind = NotFound if status == 404 else APIError
     return kind("refused", response=response, explanation=said)
+
+
+def stats(**said: object) -> Mapping[str, Any]:
+    return {"cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000}}, "pids_stats": {"current": 3}, **said}
 
 
 class _Stream:
@@ -53,6 +57,7 @@ class FaultyClient:
             "NCPU": 2,
             "MemoryLimit": True,
         }
+        self.stats: Mapping[str, Any] = stats(memory_stats={"usage": 5, "max_usage": 7})
         self.pause_s = 0.0
         self.threads: set[str] = set()
         self.sockets: list[socket.socket] = []
@@ -116,7 +121,13 @@ class FaultyClient:
     def containers(self, **filters: object) -> list[dict[str, Any]]:
         assert filters == {"all": True, "filters": {"label": "l=v"}}
         self._called("containers")
-        return [{"Id": "1", "Names": ["/box"], "Labels": {"l": "v"}}]
+        states = ("running", "exited", "created", "dead", "paused")
+        return [{"Id": "1", "Names": ["/box"], "Labels": {"l": "v"}, "State": state} for state in states]
+
+    def usage(self, container: str) -> Mapping[str, Any]:
+        del container
+        self._called("usage")
+        return self.stats
 
     def close(self) -> None:
         for each in self.sockets:
@@ -203,8 +214,44 @@ async def test_inspect(engine: Engine, client: FaultyClient) -> None:
 
 
 async def test_the_list_of_labelled_containers(engine: Engine) -> None:
-    (found,) = await engine.labelled("l", "v")
-    assert (found.container_id, found.name, found.labels) == ("1", "box", {"l": "v"})
+    found = await engine.labelled("l", "v")
+    assert {(each.container_id, each.name, each.labels["l"]) for each in found} == {("1", "box", "v")}
+    assert [each.is_running for each in found] == [True, False, False, False, True]
+
+
+async def test_usage_is_the_peak_where_the_kernel_keeps_it(engine: Engine, client: FaultyClient) -> None:
+    assert await engine.usage("box") == ContainerUsage(cpu_s=1.5, peak_memory_bytes=7, pids=3)
+    client.stats = stats(memory_stats={"usage": 5})
+    assert await engine.usage("box") == ContainerUsage(cpu_s=1.5, peak_memory_bytes=5, pids=3)
+
+
+async def test_usage_that_the_engine_does_not_know_is_none(engine: Engine, client: FaultyClient) -> None:
+    client.stats = stats(memory_stats={}, cpu_stats={"cpu_usage": {}})
+    assert await engine.usage("box") == ContainerUsage(cpu_s=None, peak_memory_bytes=None, pids=3)
+
+
+@pytest.mark.parametrize(
+    "said", [stats(memory_stats={}, pids_stats={}), {}, {"memory_stats": None, "pids_stats": 1, "cpu_stats": None}]
+)
+async def test_usage_of_what_does_not_run_or_says_nonsense_is_none(
+    engine: Engine, client: FaultyClient, said: Mapping[str, Any]
+) -> None:
+    client.stats = said
+    assert await engine.usage("box") is None
+
+
+@pytest.mark.parametrize("fault", [requests.ReadTimeout("slow"), refusal(404), refusal(500), requests.HTTPError("404")])
+async def test_usage_is_asked_once_and_never_raises(engine: Engine, client: FaultyClient, fault: Exception) -> None:
+    client.faults["usage"].append(fault)
+    assert await engine.usage("box") is None
+    assert client.calls == ["usage"]
+
+
+async def test_usage_is_waited_for_a_second(engine: Engine, client: FaultyClient) -> None:
+    client.pause_s = 1.3
+    began = time.monotonic()
+    assert await engine.usage("box") is None
+    assert time.monotonic() - began < 1.25
 
 
 async def test_the_attached_socket_outlives_the_response(engine: Engine, client: FaultyClient) -> None:
