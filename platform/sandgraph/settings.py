@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
 
+    @property
+    def further_runtimes(self) -> tuple[str, ...]:
+        """The OCI runtimes that a graph may choose besides the deployment's own, each once."""
+        names = (name.strip() for name in self.runtimes.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
 
 def load_settings(**overrides: object) -> Settings:
     """Read the environment and lay ``overrides`` (options of the command line) over it.

