@@ -37,6 +37,11 @@ class Meter:
         self._pids.begin()
         self._waited = _waited_cpu_s()
 
+    @property
+    def sees_the_living(self) -> bool:
+        """Whether CPU time is known of processes that were not waited for yet."""
+        return self._cpu.is_known
+
     def sample(self) -> None:
         """Look at what rises and falls."""
         self._memory.sample()
@@ -81,6 +86,10 @@ class _Counter:
     def __init__(self, root: str, files: tuple[tuple[str, Callable[[bytes], float]], ...]) -> None:
         self._sources = [(file, parse) for name, parse in files if (file := _File(root, [name])).read() is not None]
         self._before: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self._sources)
 
     def begin(self) -> None:
         self._before = self._now()

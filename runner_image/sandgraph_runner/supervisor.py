@@ -22,7 +22,7 @@ from sandgraph_runner.cgroup import Meter
 from sandgraph_runner.jobs import BYTES_A_LINE
 from sandgraph_runner.process import Child, read_order
 from sandgraph_runner.protocol import VERSION, Check, Frame, Job, Kind, ProtocolError, Reason, Report, replace
-from sandgraph_runner.verdict import Message, Verdict, judge
+from sandgraph_runner.verdict import Message, judge
 from sandgraph_runner.wipe import wipe
 from sandgraph_runner.wire import OwnerGone, Wire
 
@@ -74,7 +74,6 @@ def _serve(wire: Wire, frame: Frame, child: Child, meter: Meter) -> bool:
     """Carry out one order and report; return whether another may follow."""
     if frame.kind not in {Kind.EXECUTE, Kind.CHECK}:
         raise ProtocolError(f"a {frame.kind.name} frame is no order")
-    meter.begin()
     try:
         child.give(frame)
     except BrokenPipeError:
@@ -82,6 +81,8 @@ def _serve(wire: Wire, frame: Frame, child: Child, meter: Meter) -> bool:
         child.close()
         child = Child()
         child.give(frame)
+    # From here on, what is done is done while the child runs.
+    meter.begin()
     order = read_order(frame)
     Attempt(wire, order, frame.body, child, meter).run()
     return isinstance(order, Job) and order.keep
@@ -126,13 +127,14 @@ class Attempt:
         if pidfd is not None:
             self._open(pidfd, _nothing)
         self._watch(_TICK_WITHOUT_PIDFD_S if pidfd is None else _TICK_S)
-        # A status from here on would be of our own doing. They die while their message is read.
+        # A status from here on would be of our own doing.
         kernel.kill_others()
-        verdict = judge(self._message, self._order, self._state) if self._message.is_settled else None
-        kernel.end_others(_KILL_WITHIN_S)
+        # With a message nobody need wait for them to be gone: what they still do before they notice counts for nothing.
+        if not self._message.is_settled or not self._meter.sees_the_living:
+            kernel.end_others(_KILL_WITHIN_S)
         self._drain()
         self._log(self._capture.finish(self._elapsed()))
-        report, body = self._report(verdict)
+        report, body = self._report()
         if pidfd is not None:
             os.close(pidfd)
         self._wire.send(Kind.FAILURE if report.reason else Kind.RESULT, report.to_meta(), body)
@@ -197,17 +199,15 @@ class Attempt:
     def _elapsed(self) -> float:
         return round(time.monotonic() - self._started, 6)
 
-    def _report(self, verdict: Verdict | None) -> tuple[Report, bytes]:
+    def _report(self) -> tuple[Report, bytes]:
         report = Report(used=self._meter.read(), output_bytes=self._capture.taken)
         if self._capture.is_over:
             limit = self._order.max_output_bytes
             message = f"it printed more than {limit} bytes or {limit // BYTES_A_LINE} lines"
             return replace(report, reason=Reason.OUTPUT_LIMIT, message=message), b""
-        if verdict is None and self._message.is_settled:
-            # Its last part came while everything was being ended.
-            verdict = judge(self._message, self._order, self._state)
-        if verdict is None:
+        if not self._message.is_settled:
             return self._report_without_message(report), b""
+        verdict = judge(self._message, self._order, self._state)
         if verdict.type == "MemoryError" and report.used.oom_kills:
             return replace(report, reason=Reason.OOM, message=_OUT_OF_MEMORY), b""
         return replace(report, reason=verdict.reason, message=verdict.message), verdict.body
