@@ -28,6 +28,7 @@ from sandgraph.model.commands import (
     StopAttempt,
 )
 from sandgraph.model.graph import Graph, Node, NodeType, OnMax
+from sandgraph.model.retry import LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import MergeConflict, Parents, State, View, compact, merge
 from sandgraph.model.topology import Loop, Topology
@@ -49,12 +50,14 @@ class Active:
     Attributes:
         view: What its attempts see.
         attempt: The present or next attempt.
+        lost: How many of those before it were lost.
         lap: A loop node's iteration since it was entered; 1 elsewhere.
         is_waiting: Whether the wait before ``attempt`` is not over yet.
     """
 
     view: View
     attempt: int = 1
+    lost: int = 0
     lap: int = 1
     is_waiting: bool = False
 
@@ -209,13 +212,18 @@ class _Draft:
         node = self.topology.nodes[event.key.node]
         failure = replace(event.failure, node=node.name)
         self.commands.append(RecordAttempt(event.key, event.attempt, event.status, failure))
-        delay_s = node.retry.delay_after(event.attempt, event.status)
+        is_lost = event.status is AttemptStatus.LOST
+        lost = active.lost + is_lost
+        retry, attempts = (LOST, lost) if is_lost else (node.retry, event.attempt - lost)
+        delay_s = retry.delay_after(attempts, event.status)
         if delay_s is not None:
-            self.active[event.key] = replace(active, attempt=event.attempt + 1, is_waiting=True)
+            self.active[event.key] = replace(active, attempt=event.attempt + 1, lost=lost, is_waiting=True)
             self.commands.append(RecordNodeRun(event.key, NodeRunStatus.RETRYING, failure))
-            self.commands.append(ScheduleRetry(event.key, event.attempt + 1, delay_s, node.retry.jitter))
+            self.commands.append(ScheduleRetry(event.key, event.attempt + 1, delay_s, retry.jitter))
             return
         del self.active[event.key]
+        if is_lost:
+            failure = replace(failure, message=f"Attempts were lost {lost} times; of the last one: {failure.message}")
         timed_out = event.status is AttemptStatus.TIMEOUT
         status = NodeRunStatus.TIMED_OUT if timed_out else NodeRunStatus.FAILED
         self.commands.append(RecordNodeRun(event.key, status, failure))

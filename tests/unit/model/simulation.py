@@ -11,6 +11,7 @@ from tests.unit.model.playbook import diff_of
 from tests.unit.model.programs import INITIAL, Program
 
 from sandgraph.model import events, scheduler
+from sandgraph.model.retry import MAX_LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 
 #: Failures that end a run at once: which of several comes first is a matter of time.
@@ -48,6 +49,17 @@ class Simulation:
         attempt = self.run.active[key].attempt
         self.tell(events.AttemptFailed(key, attempt, status, Failure(status, "It broke.")))
 
+    def may_fail(self, key: NodeRunKey) -> bool:
+        """Tell whether there is another attempt if the present one fails."""
+        failed = [status for (of, _), status in self.ledger.attempts.items() if of == key]
+        others = [status for status in failed if status is not AttemptStatus.LOST]
+        return len(others) + 1 < self.run.topology.nodes[key.node].retry.max_attempts
+
+    def may_be_lost(self, key: NodeRunKey) -> bool:
+        """Tell whether there is another attempt if the present one is lost."""
+        lost = [of for (of, _), status in self.ledger.attempts.items() if of == key and status is AttemptStatus.LOST]
+        return len(lost) + 1 < MAX_LOST
+
     def wait_no_more(self, key: NodeRunKey) -> None:
         self.tell(events.RetryDue(key, self.run.active[key].attempt))
 
@@ -56,11 +68,12 @@ class Simulation:
         while not self.run.status.is_final:
             key = order.choice(sorted(self.run.active, key=str))
             active = self.run.active[key]
-            retry = self.run.topology.nodes[key.node].retry
             if active.is_waiting:
                 self.wait_no_more(key)
-            elif flaky and active.attempt < retry.max_attempts and order.random() < 0.3:
+            elif flaky and self.may_fail(key) and order.random() < 0.3:
                 self.fail(key)
+            elif flaky and self.may_be_lost(key) and order.random() < 0.2:
+                self.fail(key, AttemptStatus.LOST)
             else:
                 self.succeed(key)
 

@@ -10,6 +10,8 @@ from tests.unit.model.playbook import Playbook, key_of, play
 
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import RecordNodeRun
+from sandgraph.model.graph import Node
+from sandgraph.model.retry import MAX_LOST, Retry
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus
 
 FORK = "start>a a>b a>c b>d c>d d>end"
@@ -83,6 +85,56 @@ def test_an_iteration_that_is_tried_again_stays_the_same_iteration() -> None:
     run.succeeds("a", again=True).expects("a#2").fails("a#2").waits_no_more("a#2").expects("a#2/2")
     assert not run.ledger.running[key_of("a#2")].is_entry
     run.succeeds("a#2", again=True).expects("a#3").succeeds("a#3", again=True).completes()
+
+
+# Lost attempts
+
+
+def test_a_lost_attempt_is_tried_again_though_nobody_asked_for_it() -> None:
+    run = play(graph_of("start>a a>end")).expects("a").fails("a", AttemptStatus.LOST).schedules("a", 0.5)
+    run.waits_no_more("a").expects("a/2").fails("a", AttemptStatus.LOST).schedules("a", 1)
+    run.waits_no_more("a").expects("a/3").succeeds("a", {"n": 1}).completes(n=1)
+    assert [*run.ledger.attempts.values()] == ["lost", "lost", "succeeded"]
+
+
+def test_lost_attempts_do_not_count_for_the_nodes_own_retries() -> None:
+    own = Retry(max_attempts=3, initial_s=2, factor=3, jitter=False, on=frozenset({AttemptStatus.ERROR}))
+    run = play(graph_of("start>a a>end", Node("a", function="a", retry=own))).expects("a")
+    run.fails("a", AttemptStatus.LOST).schedules("a", 0.5).waits_no_more("a").expects("a/2")
+    run.fails("a").schedules("a", 2).waits_no_more("a").expects("a/3")
+    run.fails("a", AttemptStatus.LOST).schedules("a", 1).waits_no_more("a").expects("a/4")
+    run.fails("a").schedules("a", 6).waits_no_more("a").expects("a/5")
+    run.fails("a", AttemptStatus.LOST).schedules("a", 2).waits_no_more("a").expects("a/6")
+    run.fails("a").breaks("error", "It broke.")
+
+
+def test_an_attempt_that_is_lost_again_and_again_fails_and_says_how_often() -> None:
+    run = play(graph_of("start>a a>end", tried("a", 50))).expects("a")
+    for attempt in range(2, MAX_LOST + 1):
+        run.fails("a", AttemptStatus.LOST).waits_no_more("a").expects(f"a/{attempt}")
+    run.fails("a", AttemptStatus.LOST).breaks("lost", "Attempts were lost 5 times; of the last one: It broke.")
+    assert run.ledger.with_status(NodeRunStatus.FAILED) == {"a"}
+
+
+def test_each_iteration_has_its_own_lost_attempts() -> None:
+    run = play(graph_of("start>a a>end", loop("a", 2))).expects("a")
+    for name in ("a", "a#2"):
+        for attempt in range(2, MAX_LOST + 1):
+            run.fails(name, AttemptStatus.LOST).waits_no_more(name).expects(f"{name}/{attempt}")
+        run.succeeds(name, again=True)
+        if name == "a":
+            run.expects("a#2")
+    run.completes()
+
+
+@pytest.mark.parametrize("status", [RunStatus.CANCELLED, RunStatus.FAILED])
+def test_while_it_waits_after_a_loss_a_run_can_end(status: RunStatus) -> None:
+    run = play(graph_of("start>a a>end")).expects("a").fails("a", AttemptStatus.LOST)
+    if status is RunStatus.CANCELLED:
+        run.cancelled().stops()
+    else:
+        run.timed_out().breaks("run_timeout")
+    run.told(events.RetryDue(key_of("a"), 2)).does_nothing()
 
 
 # What comes too late, or too early

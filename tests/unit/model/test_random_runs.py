@@ -73,8 +73,15 @@ class Runs(RuleBasedStateMachine):
     @precondition(_is_running)
     def fail(self, which: int) -> None:
         key = self.pick(which, waiting=False)
-        if self.simulation.run.active[key].attempt < self.simulation.run.topology.nodes[key.node].retry.max_attempts:
+        if self.simulation.may_fail(key):
             self.simulation.fail(key)
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_running)
+    def lose(self, which: int) -> None:
+        key = self.pick(which, waiting=False)
+        if self.simulation.may_be_lost(key):
+            self.simulation.fail(key, AttemptStatus.LOST)
 
     @rule(which=_AT_WILL)
     @precondition(_is_waiting)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.model.profile import examples
 
-from sandgraph.model.retry import RETRYABLE, Retry
+from sandgraph.model.retry import LOST, MAX_LOST, RETRYABLE, Retry
 from sandgraph.model.run import AttemptStatus
 
 ERROR = AttemptStatus.ERROR
@@ -32,6 +32,12 @@ def test_only_the_failures_that_were_named_are_retried(status: AttemptStatus) ->
 
 def test_what_ended_well_or_was_ended_on_purpose_cannot_be_retried() -> None:
     assert set(AttemptStatus) - RETRYABLE == {AttemptStatus.RUNNING, AttemptStatus.SUCCEEDED, AttemptStatus.CANCELLED}
+
+
+def test_what_was_lost_is_tried_again_up_to_a_bound() -> None:
+    waits = [LOST.delay_after(attempts, AttemptStatus.LOST) for attempts in range(1, MAX_LOST + 1)]
+    assert waits == [0.5, 1, 2, 4, None]
+    assert LOST.jitter
 
 
 @examples(100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,7 +42,7 @@ class Performance:
         graph: Graph,
         state: dict[str, Json],
         functions: Mapping[str, Function],
-        failures: Mapping[str, int],
+        failures: Mapping[str, Sequence[AttemptStatus]],
         cancel_after: str | None,
     ) -> None:
         topology = analyse(graph)
@@ -62,9 +62,9 @@ class Performance:
             active = self.run.active[key]
             if active.is_waiting:
                 self._tell(events.RetryDue(key, active.attempt))
-            elif active.attempt <= self.failures.get(key.node, 0):
-                failure = Failure("error", "It broke.")
-                self._tell(events.AttemptFailed(key, active.attempt, AttemptStatus.ERROR, failure))
+            elif active.attempt <= len(failures := self.failures.get(key.node, ())):
+                status = failures[active.attempt - 1]
+                self._tell(events.AttemptFailed(key, active.attempt, status, Failure(status, "It broke.")))
             else:
                 self._tell(self._result(key, active))
                 if key.node == self.cancel_after:
@@ -115,15 +115,20 @@ class Reader:
         self,
         state: dict[str, Json],
         *,
-        failures: Mapping[str, int] | None = None,
+        failures: Mapping[str, int | Sequence[str]] | None = None,
         cancel_after: str | None = None,
         **functions: Function,
     ) -> None:
         assert problems(self.graph, Limits()) == []
         assert set(functions) | set(failures or {}) <= {node.name for node in self.graph.nodes if node.function}
 
+        broken = {
+            name: [AttemptStatus(each) for each in (["error"] * how if isinstance(how, int) else how)]
+            for name, how in (failures or {}).items()
+        }
+
         def perform(order: Random | None) -> Performance:
-            performance = Performance(self.graph, state, functions, failures or {}, cancel_after)
+            performance = Performance(self.graph, state, functions, broken, cancel_after)
             performance.play(order)
             return performance
 
