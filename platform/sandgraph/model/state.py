@@ -97,6 +97,23 @@ class StateDiff:
         return cls(tuple(read[key] for key in sorted(read)))
 
 
+def has_more_values(state: State, most: int) -> bool:
+    """Tell whether a state has more values than that, at any depth: elements of arrays, and members of objects."""
+    level: list[State | list[Json]] = [state]
+    while level:
+        most -= sum(map(len, level))
+        if most < 0:
+            return True
+        # Level by level, and by exact type: nothing else in Python is as fast.
+        level = [
+            value
+            for part in level
+            for value in (part if type(part) is list else part.values())  # type: ignore[union-attr]
+            if type(value) is dict or type(value) is list
+        ]
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a branch sees: its own causal past and nothing else.

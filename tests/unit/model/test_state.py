@@ -10,12 +10,14 @@ from tests.unit.model.profile import IS_LONG
 
 from sandgraph.model.state import (
     DeleteKey,
+    Json,
     MergeConflict,
     Parents,
     SetKey,
     StateDiff,
     View,
     compact,
+    has_more_values,
     merge,
     past,
 )
@@ -30,6 +32,21 @@ def test_a_diff_sets_and_deletes() -> None:
     assert before == {"a": 0, "c": 3, "d": 4}
     assert diff
     assert not StateDiff()
+
+
+@pytest.mark.parametrize(
+    ("state", "count"),
+    [
+        ({}, 0),
+        ({"a": 1, "b": None}, 2),
+        ({"a": []}, 1),
+        ({"a": [1, "x,y[", {"b": [2, 3], "c": {}}]}, 8),
+        ({"a": [[[[[1]]]]]}, 6),
+    ],
+)
+def test_values_are_counted_at_any_depth(state: dict[str, Json], count: int) -> None:
+    assert not has_more_values(state, count)
+    assert has_more_values(state, count - 1)
 
 
 def test_deletes_of_what_is_not_there_are_left_out() -> None:
