@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import cast
 
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
 from sandgraph.model.state import Json
@@ -20,6 +20,8 @@ def to_document(graph: Graph) -> dict[str, Json]:
         "start_node": graph.start_node,
         "max_steps": graph.max_steps,
         "timeout_s": graph.timeout_s,
+        "isolation": graph.isolation.value,
+        "runtime": graph.runtime,
         "nodes": [_node_document(node) for node in graph.nodes],
         "edges": [
             {
@@ -34,7 +36,7 @@ def to_document(graph: Graph) -> dict[str, Json]:
 
 
 def from_document(document: Mapping[str, Json]) -> Graph:
-    """Return the graph of a document that `to_document` wrote."""
+    """Return the graph of a document that `to_document` wrote, in this release or in one before it."""
     nodes = cast("list[dict[str, Json]]", document["nodes"])
     edges = cast("list[dict[str, Json]]", document["edges"])
     return Graph(
@@ -52,6 +54,8 @@ def from_document(document: Mapping[str, Json]) -> Graph:
         start_node=cast("str | None", document["start_node"]),
         max_steps=cast("int", document["max_steps"]),
         timeout_s=cast("float | None", document["timeout_s"]),
+        isolation=Isolation(cast("str", document.get("isolation", Isolation.NODE))),
+        runtime=cast("str | None", document.get("runtime")),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sandgraph.errors import Problem
-from sandgraph.model.limits import FLOOR, Limits
+from sandgraph.model.limits import FLOOR, Isolation, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 
 #: Steps a run may take where its graph does not say.
@@ -100,6 +100,8 @@ class Graph:
         start_node: Where runs start; without it, at the node of type start.
         max_steps: Most node runs, start and end not counted, that a run may take.
         timeout_s: Longest a run may take; without it the deployment's.
+        isolation: What shares a sandbox.
+        runtime: OCI runtime of the sandboxes; without it the deployment's.
     """
 
     name: str
@@ -108,6 +110,8 @@ class Graph:
     start_node: str | None = None
     max_steps: int = DEFAULT_MAX_STEPS
     timeout_s: float | None = None
+    isolation: Isolation = Isolation.NODE
+    runtime: str | None = None
 
     @property
     def entry(self) -> str:

@@ -13,7 +13,7 @@ from tests.unit.model.programs import Program, programs
 
 from sandgraph.model.document import from_document, to_document
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 
 _NAMES = st.text(max_size=5)
@@ -44,6 +44,8 @@ _GRAPHS = st.builds(
     st.none() | _NAMES,
     _COUNTS,
     st.none() | _SECONDS,
+    st.sampled_from(Isolation),
+    st.none() | _NAMES,
 )
 
 
@@ -59,8 +61,14 @@ def test_a_valid_graph_is_too(program: Program) -> None:
     assert from_document(json.loads(json.dumps(to_document(program.graph)))) == program.graph
 
 
+def test_a_document_of_an_earlier_release_has_the_defaults() -> None:
+    graph = graph_of("start>a a>end")
+    document = {name: value for name, value in to_document(graph).items() if name not in {"isolation", "runtime"}}
+    assert from_document(document) == graph
+
+
 def test_every_field_is_spelled_out() -> None:
-    graph = replace(graph_of("start>a a>end?", loop("a", 3)), name="g", timeout_s=60)
+    graph = replace(graph_of("start>a a>end?", loop("a", 3)), name="g", timeout_s=60, isolation=Isolation.RUN)
     document = to_document(graph)
     assert document["nodes"][1] == {  # type: ignore[index]
         "name": "a",
@@ -80,9 +88,11 @@ def test_every_field_is_spelled_out() -> None:
         },
     }
     assert document["edges"][1] == {"source": "a", "target": "end", "condition": "a_end", "default": False}  # type: ignore[index]
-    assert {name: document[name] for name in ("name", "start_node", "max_steps", "timeout_s")} == {
+    assert {name: document[name] for name in document if name not in {"nodes", "edges"}} == {
         "name": "g",
         "start_node": None,
         "max_steps": 1_000,
         "timeout_s": 60,
+        "isolation": "run",
+        "runtime": None,
     }
