@@ -76,7 +76,7 @@ class Engine:
     container `SandboxLost` when there is none of that id, or it no longer runs.
 
     Args:
-        settings: ``docker_host``, ``runner_image`` and ``runtime`` are read.
+        settings: ``docker_host``, ``runner_image``, ``runtime`` and ``runtimes`` are read.
         client: Makes the client; tests put in one that fails on purpose.
     """
 
@@ -88,7 +88,7 @@ class Engine:
         self._is_closed = False
 
     async def connect(self) -> EngineFacts:
-        """Find the engine, and in it the image and the runtime.
+        """Find the engine, and in it the image and every runtime that sandboxes may get.
 
         Raises:
             EngineUnavailable: There is none, it lacks one of them, or it cannot enforce the limits.
@@ -102,14 +102,10 @@ class Engine:
                 f"The Docker engine cannot enforce {', '.join(lacking)}: its kernel or its cgroup set-up lacks the "
                 "controller (a rootless engine needs cgroup v2 with delegation)."
             )
-        runtime = self._settings.runtime or str(info["DefaultRuntime"])
-        if runtime not in info["Runtimes"]:
-            known = ", ".join(sorted(info["Runtimes"]))
-            raise EngineUnavailable(
-                f"The Docker engine has no runtime {runtime!r} (it has {known}). Register it in the engine's "
-                "daemon.json, or change SANDGRAPH_RUNTIME."
-            )
-        return EngineFacts(str(info["ServerVersion"]), await self._image_id(), runtime, int(info["NCPU"]))
+        runtimes = self._runtimes(info)
+        return EngineFacts(
+            str(info["ServerVersion"]), await self._image_id(), runtimes[0], int(info["NCPU"]), tuple(runtimes)
+        )
 
     async def create(self, name: str, config: Mapping[str, object]) -> str:
         """Create a container and return its id.
@@ -227,6 +223,20 @@ class Engine:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
+
+    def _runtimes(self, info: Mapping[str, Any]) -> list[str]:
+        known = info["Runtimes"]
+        own = self._settings.runtime or str(info["DefaultRuntime"])
+        wanted = {own: "SANDGRAPH_RUNTIME"}
+        for further in self._settings.further_runtimes:
+            wanted.setdefault(further, "SANDGRAPH_RUNTIMES")
+        for runtime, setting in wanted.items():
+            if runtime not in known:
+                raise EngineUnavailable(
+                    f"The Docker engine has no runtime {runtime!r} (it has {', '.join(sorted(known))}). Register it in "
+                    f"the engine's daemon.json, or change {setting}."
+                )
+        return list(wanted)
 
     async def _image_id(self) -> str:
         name = self._settings.runner_image

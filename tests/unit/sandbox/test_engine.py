@@ -301,6 +301,16 @@ async def test_facts(client: FaultyClient) -> None:
     await engine.close()
 
 
+async def test_the_runtimes_that_a_lease_may_name_begin_with_the_deployment_s_own(client: FaultyClient) -> None:
+    client.info_says["Runtimes"] = {"runc": {}, "runsc": {}, "kata": {}}
+    engine = Engine(load_settings(runtimes="runsc, runc"), client=lambda _: cast("Client", client))
+    assert (await engine.connect()).runtimes == ("runc", "runsc")
+    await engine.close()
+    engine = Engine(load_settings(runtime="kata", runtimes="runc"), client=lambda _: cast("Client", client))
+    assert (await engine.connect()).runtimes == ("kata", "runc")
+    await engine.close()
+
+
 async def test_before_connecting_nothing_is_asked() -> None:
     engine = Engine(load_settings())
     with pytest.raises(EngineUnavailable):
@@ -311,7 +321,9 @@ async def test_before_connecting_nothing_is_asked() -> None:
 @pytest.mark.parametrize(
     ("settings", "lacks", "said"),
     [
-        ({"runtime": "runsc"}, {}, "has no runtime 'runsc'"),
+        ({"runtime": "runsc"}, {}, "has no runtime 'runsc'.* change SANDGRAPH_RUNTIME\\."),
+        ({"runtimes": "runc,kata"}, {}, "has no runtime 'kata'.* change SANDGRAPH_RUNTIMES\\."),
+        ({"runtime": "kata", "runtimes": "kata"}, {}, "has no runtime 'kata'.* change SANDGRAPH_RUNTIME\\."),
         ({}, {"MemoryLimit": False}, "cannot enforce MemoryLimit"),
         ({}, {"PidsLimit": False}, "cannot enforce PidsLimit"),
     ],
