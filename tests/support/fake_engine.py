@@ -171,7 +171,7 @@ class FakeEngine(Engine):
     async def labelled(self, label: str, value: str) -> list[Labelled]:
         self._note("labelled", value)
         return [
-            Labelled(each.name, each.name, each.config["Labels"])
+            Labelled(each.name, each.name, each.config["Labels"], is_running=each.state.is_running)
             for each in self.containers.values()
             if each.config["Labels"].get(label) == value
         ]

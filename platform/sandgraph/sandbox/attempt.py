@@ -84,12 +84,18 @@ class ContainerSandbox:
         self._measured = Measured(start_s=start_s, is_first=is_first)
         self._keep = keep
         self._is_used = False
+        self._has_reported = False
         self._is_reusable = False
 
     @property
     def sandbox_id(self) -> str:
         """The container's id."""
         return self._container.container_id
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether the supervisor said how its last job ended; it then ends by itself."""
+        return self._has_reported
 
     @property
     def is_reusable(self) -> bool:
@@ -159,6 +165,7 @@ class ContainerSandbox:
             return await self._post_mortem()
         report = read_report(ending)
         self._measured.end(report)
+        self._has_reported = not self._keep
         self._is_reusable = self._keep and report.reason in _IN_ORDER
         if ending.kind is Kind.RESULT:
             return ending.body
@@ -187,7 +194,8 @@ class ContainerSandbox:
                 case Kind.HEARTBEAT:
                     self._measured.note(read_used(frame))
                 case Kind.RESULT | Kind.FAILURE:
-                    if not channel.is_between_frames:
+                    # One that is kept goes on with the HELLO before its next order.
+                    if not (self._keep or channel.is_between_frames):
                         raise ProtocolError("the sandbox went on after its result")
                     return frame
                 case _:

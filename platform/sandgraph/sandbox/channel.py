@@ -125,6 +125,14 @@ class Channel:
                 return frame
         return frame
 
+    async def drain(self, within_s: float) -> None:
+        """Wait for the other side to go, or so many seconds, and forget what it still says."""
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(within_s):
+                while await loop.sock_recv(self._socket, _CHUNK):
+                    pass
+
     def shut_down(self) -> None:
         """End both directions: whoever waits in `receive` or `send` is told so."""
         with suppress(OSError):

@@ -46,20 +46,26 @@ async def start_container(engine: Engine, name: str, config: Mapping[str, object
     channel = Channel(await engine.attach(container_id))
     try:
         await engine.start(container_id)
-        await _greet(engine, container_id, channel)
+        await greet(engine, container_id, channel, within_s=_READY_S)
     except BaseException:
         channel.close()
         raise
     return Container(name, container_id, channel)
 
 
-async def _greet(engine: Engine, container_id: str, channel: Channel) -> None:
+async def greet(engine: Engine, container_id: str, channel: Channel, *, within_s: float) -> None:
+    """Wait until a container's supervisor says that it is ready for an order.
+
+    Raises:
+        EngineUnavailable: It speaks another version of the protocol, or something else.
+        SandboxLost: It ended before, or took longer.
+    """
     try:
-        async with asyncio.timeout(_READY_S):
+        async with asyncio.timeout(within_s):
             hello = await channel.receive()
         version = read_version(hello) if hello is not None else None
     except TimeoutError:
-        raise SandboxLost(f"A sandbox was not ready within {_READY_S:g} s. {channel.diagnostics}".strip()) from None
+        raise SandboxLost(f"A sandbox was not ready within {within_s:g} s. {channel.diagnostics}".strip()) from None
     except ProtocolError as broken:
         raise EngineUnavailable(f"The runner image does not speak the protocol ({broken}). {_REMEDY}") from None
     if version is None:

@@ -7,16 +7,14 @@ import logging
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
 
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.model.limits import Limits
 from sandgraph.sandbox.container import Container, start_container
 from sandgraph.sandbox.engine import Engine
-from sandgraph.sandbox.observed import EngineFacts
+from sandgraph.sandbox.kinds import Kind
 from sandgraph.sandbox.profile import Image, container_config, load_seccomp, resource_limits
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, PROCESS_LABEL, Reaper
-from sandgraph.sandbox.spec import Owner
 from sandgraph.sandbox.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -24,8 +22,8 @@ _log = logging.getLogger(__name__)
 #: Removals at the same time: they must not keep the engine from starting and killing.
 _REMOVALS = 4
 
-#: How the names of runtimes begin under which PID 1 can be killed from inside, and limits cannot change once it runs.
-GVISOR = ("runsc", "gvisor")
+#: Seconds that a supervisor which has reported gets to end by itself: the engine removes what has ended for less.
+_OWN_END_S = 0.5
 
 
 class Fleet:
@@ -33,14 +31,12 @@ class Fleet:
 
     Args:
         engine: A connected one.
-        facts: What it said when it was connected to.
         deployment: Goes into names and labels.
     """
 
-    def __init__(self, engine: Engine, facts: EngineFacts, deployment: str) -> None:
+    def __init__(self, engine: Engine, deployment: str) -> None:
         self._engine = engine
-        self._image = Image(facts.image_id, facts.runtime, load_seccomp())
-        self._cpus = facts.cpus
+        self._seccomp = load_seccomp()
         self._deployment = deployment
         self._process = uuid.uuid4().hex
         self._tasks = Tasks()
@@ -62,13 +58,8 @@ class Fleet:
         """Owns what ends containers in the background."""
         return self._tasks
 
-    async def start(self, limits: Limits, owner: Owner | None = None) -> Container:
+    async def start(self, kind: Kind) -> Container:
         """Start a container and wait until it is ready; it stays until `destroy`.
-
-        Args:
-            limits: What it may use.
-            owner: Whom it is started for. A container that waits in the pool has none: its labels cannot be changed
-                any more when it is leased.
 
         Raises:
             EngineUnavailable: The engine fails, or this fleet is closed.
@@ -77,7 +68,8 @@ class Fleet:
         if self._is_closed:
             raise EngineUnavailable("The sandboxes are being shut down.")
         name = f"sandgraph-{self._deployment}-{uuid.uuid4().hex[:20]}"
-        config = container_config(self._image, self._fitting(limits), self._labels(owner))
+        image = Image(kind.image_id, kind.runtime, self._seccomp)
+        config = container_config(image, kind.limits, self._labels())
         self._names.add(name)
         self._starting += 1
         self._nothing_starts.clear()
@@ -91,11 +83,6 @@ class Fleet:
             if not self._starting:
                 self._nothing_starts.set()
 
-    def can_change(self, before: Limits, after: Limits) -> bool:
-        """Tell whether a running container can be given other limits: not another ``/tmp``, and under gVisor none."""
-        same = resource_limits(self._fitting(after)) == resource_limits(self._fitting(before))
-        return before.tmp_mb == after.tmp_mb and (same or not self._image.runtime.startswith(GVISOR))
-
     async def change(self, container: Container, before: Limits, after: Limits) -> None:
         """Give a running container other limits (but for ``/tmp``), if they differ.
 
@@ -103,9 +90,13 @@ class Fleet:
             EngineUnavailable: The engine fails.
             SandboxLost: It is gone.
         """
-        resources = resource_limits(self._fitting(after))
-        if resources != resource_limits(self._fitting(before)):
+        resources = resource_limits(after)
+        if resources != resource_limits(before):
             await self._engine.update(container.container_id, resources)
+
+    def retire(self, container: Container) -> None:
+        """Remove a container in the background, whose supervisor has reported for the last time and ends by itself."""
+        self._tasks.spawn(self._retire(container), f"retire {container.name}")
 
     def destroy(self, container: Container) -> None:
         """Kill and remove a container in the background; once is enough, twice is fine."""
@@ -129,24 +120,17 @@ class Fleet:
                 "Sandboxes may be left; they exit by themselves, and the next start removes them. %s", trouble.message
             )
 
-    def _fitting(self, limits: Limits) -> Limits:
-        """Lower what the engine would refuse: more CPUs than its machine has."""
-        return replace(limits, cpus=min(limits.cpus, self._cpus))
-
-    def _labels(self, owner: Owner | None) -> dict[str, str]:
-        labels = {
+    def _labels(self) -> dict[str, str]:
+        # Not whom it works for: the engine cannot change labels, and a container waits before it has an owner.
+        return {
             DEPLOYMENT_LABEL: self._deployment,
             PROCESS_LABEL: self._process,
             "sandgraph.role": "sandbox",
         }
-        if owner is not None:
-            labels |= {
-                "sandgraph.run": owner.run_id,
-                "sandgraph.node": owner.node,
-                "sandgraph.iteration": str(owner.iteration),
-                "sandgraph.attempt": str(owner.attempt),
-            }
-        return labels
+
+    async def _retire(self, container: Container) -> None:
+        await container.channel.drain(_OWN_END_S)
+        self.destroy(container)
 
     def _remove_soon(self, name: str) -> None:
         if name in self._names and name not in self._going:

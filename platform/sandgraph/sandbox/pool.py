@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,9 @@ from sandgraph.model.limits import Isolation, Limits
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
-from sandgraph.sandbox.fleet import GVISOR, Fleet
+from sandgraph.sandbox.fleet import Fleet
+from sandgraph.sandbox.kept import KeptSandboxes, Place
+from sandgraph.sandbox.kinds import Kind, container_limits, is_gvisor, kind_for
 from sandgraph.sandbox.observed import EngineFacts
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, Reaper
 from sandgraph.sandbox.spec import Owner, Sandbox
@@ -31,6 +33,8 @@ LEASE_S = 60.0
 #: Seconds that `SandboxPool.close` gives the engine, twice.
 CLOSE_S = 15.0
 _CHECK_S = 2.0
+#: Sandboxes that are started at the same time for each CPU: more at once take longer, and give no more.
+_STARTS_A_CPU = 2
 _REAP_S = 30.0
 
 
@@ -41,6 +45,7 @@ class _Parts:
     facts: EngineFacts
     fleet: Fleet
     stock: Stock
+    kept: KeptSandboxes
     reaper: Reaper
 
 
@@ -49,8 +54,9 @@ class SandboxPool:
 
     Args:
         settings: Those of the engine, the runner image and the pool are read.
-        warm: The limits of the sandboxes that wait. Others are given at the lease, except for ``tmp_mb``: a lease with
-            another size of ``/tmp``, and under gVisor any other, starts its own sandbox (a few hundred milliseconds).
+        warm: The limits of the sandboxes that wait. Others are given at the lease (some 20 ms), except for ``tmp_mb``:
+            for another size of ``/tmp``, and under gVisor for any other limits, sandboxes of their own are started, and
+            kept waiting from then on as long as they are asked for.
         engine: Another engine than the settings name; closed with the pool.
     """
 
@@ -58,7 +64,6 @@ class SandboxPool:
         self._settings = settings
         self._warm = warm or Limits()
         self._engine = engine or Engine(settings)
-        self._cold_starts = asyncio.Semaphore(settings.pool_refill_parallelism)
         self._tasks = Tasks()
         self._parts: _Parts | None = None
         self._is_closed = False
@@ -72,18 +77,21 @@ class SandboxPool:
             ConfigurationError: The engine is reached in a way that sandboxes cannot use.
         """
         facts = await self._engine.connect()
-        fleet = Fleet(self._engine, facts, self._settings.deployment)
+        fleet = Fleet(self._engine, self._settings.deployment)
         reaper = Reaper(self._engine, DEPLOYMENT_LABEL, self._settings.deployment, lambda: fleet.names)
         await reaper.reap()
         stock = Stock(
             fleet,
-            self._warm,
-            size=self._settings.pool_min,
-            parallelism=self._settings.pool_refill_parallelism,
+            self._kind(facts, facts.runtime, container_limits(self._warm, facts.cpus)),
+            least=self._settings.pool_min,
+            most=self._settings.pool_max,
+            parallelism=min(self._settings.pool_refill_parallelism, _STARTS_A_CPU * facts.cpus),
+            busy=lambda: len(self._leased),
             tasks=self._tasks,
         )
-        self._parts = _Parts(facts, fleet, stock, reaper)
-        self._tasks.spawn(self._keep_house(stock, reaper), "sandbox housekeeping")
+        kept = KeptSandboxes(self._engine, fleet, self._settings.worker_slots)
+        self._parts = _Parts(facts, fleet, stock, kept, reaper)
+        self._tasks.spawn(self._keep_house(self._parts), "sandbox housekeeping")
 
     async def close(self) -> None:
         """Remove every sandbox, leased ones too; takes half a minute at the worst."""
@@ -93,6 +101,7 @@ class SandboxPool:
         if self._parts is not None:
             await self._tasks.cancel()
             self._parts.stock.close()
+            self._parts.kept.close()
             for container in self._leased:
                 container.channel.shut_down()
             await self._parts.fleet.close(CLOSE_S)
@@ -100,39 +109,49 @@ class SandboxPool:
 
     @asynccontextmanager
     async def lease(
-        self,
-        limits: Limits,
-        owner: Owner,
-        *,
-        runtime: str | None = None,  # noqa: ARG002
-        isolation: Isolation = Isolation.NODE,  # noqa: ARG002
+        self, limits: Limits, owner: Owner, *, runtime: str | None = None, isolation: Isolation = Isolation.NODE
     ) -> AsyncIterator[Sandbox]:
-        """Hand out a started sandbox with these limits; at the end of the block it is destroyed.
+        """Hand out a started sandbox with these limits; at the end of the block it is destroyed, or kept for its run.
 
         Raises:
-            EngineUnavailable: None could be started within `LEASE_S`, or the pool is not open.
+            EngineUnavailable: None could be started within `LEASE_S`, or the pool is not open, or has no such runtime.
         """
         parts = self._parts
         if parts is None or self._is_closed:
             raise EngineUnavailable("The pool of sandboxes is not open.")
         began = time.monotonic()
-        container = await self._acquire(parts, limits, owner)
+        runtime = _allowed(runtime, parts.facts)
+        place = Place(owner.run_id, runtime, container_limits(limits, parts.facts.cpus))
+        container = await parts.kept.take(place) if isolation is Isolation.RUN else None
+        is_first = container is None
+        if container is None:
+            container = await self._acquire(parts, place)
         self._leased.add(container)
+        sandbox = ContainerSandbox(
+            self._engine,
+            container,
+            limits,
+            parts.fleet.tasks,
+            can_kill_supervisor=is_gvisor(runtime),
+            start_s=time.monotonic() - began,
+            is_first=is_first,
+            keep=isolation is Isolation.RUN,
+        )
         try:
-            yield ContainerSandbox(
-                self._engine,
-                container,
-                limits,
-                parts.fleet.tasks,
-                can_kill_supervisor=parts.facts.runtime.startswith(GVISOR),
-                start_s=time.monotonic() - began,
-            )
+            yield sandbox
         finally:
             self._leased.discard(container)
-            parts.fleet.destroy(container)
+            if sandbox.is_reusable and not self._is_closed:
+                parts.kept.put(place, container)
+            elif sandbox.has_reported:
+                parts.fleet.retire(container)
+            else:
+                parts.fleet.destroy(container)
 
     async def end_run(self, run_id: str) -> None:
         """Destroy what is kept for a run."""
+        if self._parts is not None:
+            self._parts.kept.end_run(run_id)
 
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks; ``trouble`` says why no sandbox can be started at present."""
@@ -144,12 +163,16 @@ class SandboxPool:
             "runtime": parts.facts.runtime,
             "image": parts.facts.image_id,
             "waiting": parts.stock.waiting,
-            "wanted": self._settings.pool_min,
+            "wanted": parts.stock.wanted,
             "leased": len(self._leased),
+            "kept": parts.kept.count,
             "trouble": str(parts.stock.trouble) if parts.stock.trouble else None,
         }
 
-    async def _acquire(self, parts: _Parts, limits: Limits, owner: Owner) -> Container:
+    def _kind(self, facts: EngineFacts, runtime: str, limits: Limits) -> Kind:
+        return kind_for(facts.image_id, runtime, limits, container_limits(self._warm, facts.cpus))
+
+    async def _acquire(self, parts: _Parts, place: Place) -> Container:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, Unavailable) and not self._is_closed),
             stop=stop_after_delay(LEASE_S),
@@ -158,35 +181,45 @@ class SandboxPool:
         )
         try:
             async with asyncio.timeout(LEASE_S):
-                return await retrying(self._fit, parts, limits, owner)
+                return await retrying(self._fit, parts, place)
         except TimeoutError:
             reason = parts.stock.trouble or "All of them are in use."
             raise EngineUnavailable(f"No sandbox could be had within {LEASE_S:g} s. {reason}") from None
         except SandboxLost as lost:
             raise EngineUnavailable(f"No sandbox could be had. {lost}") from lost
 
-    async def _fit(self, parts: _Parts, limits: Limits, owner: Owner) -> Container:
+    async def _fit(self, parts: _Parts, place: Place) -> Container:
         if self._is_closed:
             raise EngineUnavailable("The pool of sandboxes is not open.")
-        if not parts.fleet.can_change(self._warm, limits):
-            async with self._cold_starts:
-                return await parts.fleet.start(limits, owner)
-        container = await parts.stock.take()
+        kind = self._kind(parts.facts, place.runtime, place.limits)
+        container = await parts.stock.take(kind)
         try:
-            await parts.fleet.change(container, self._warm, limits)
+            await parts.fleet.change(container, kind.limits, place.limits)
         except BaseException:
             parts.fleet.destroy(container)
             raise
         return container
 
-    async def _keep_house(self, stock: Stock, reaper: Reaper) -> None:
+    async def _keep_house(self, parts: _Parts) -> None:
         next_reap = time.monotonic() + _REAP_S
         while True:
             await asyncio.sleep(_CHECK_S)
-            stock.discard_dead()
+            ended: Collection[str] = ()
             if time.monotonic() >= next_reap:
                 next_reap = time.monotonic() + _REAP_S
                 try:
-                    await reaper.reap()
+                    ended = await parts.reaper.reap()
                 except Unavailable as trouble:
                     _log.warning("The reaper could not do its round. %s", trouble.message)
+            parts.stock.tidy(ended)
+            parts.kept.tidy()
+
+
+def _allowed(runtime: str | None, facts: EngineFacts) -> str:
+    if runtime is None or runtime == facts.runtime:
+        return facts.runtime
+    if runtime not in facts.runtimes:
+        raise EngineUnavailable(
+            f"This deployment offers no runtime {runtime!r}: SANDGRAPH_RUNTIMES lists those that a graph may choose."
+        )
+    return runtime

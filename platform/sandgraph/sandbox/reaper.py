@@ -32,8 +32,8 @@ class Reaper:
         self._value = value
         self._owned = owned
 
-    async def reap(self) -> int:
-        """Remove the containers that are not owned; return how many.
+    async def reap(self) -> Collection[str]:
+        """Remove the containers that are not owned; return the names of those that are, and do not run.
 
         Raises:
             EngineUnavailable: The engine does not answer; what was not removed yet stays for the next time.
@@ -46,7 +46,7 @@ class Reaper:
         for orphan in orphans:
             await self._engine.remove(orphan.container_id)
             _log.warning("Removed the sandbox %s, which nobody owned.", orphan.name)
-        return len(orphans)
+        return {each.name for each in found if each.name in owned and not each.is_running}
 
 
 async def count_containers(settings: Settings) -> int:

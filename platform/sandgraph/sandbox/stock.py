@@ -1,125 +1,208 @@
-"""The sandboxes that wait: how many, who gets the next one, and who starts more."""
+"""The sandboxes that wait: how many of each kind, who gets the next one, and when which one is started.
+
+As many wait as were leased in the last half minute, between the bounds. Whoever finds none goes before all stocking up;
+and stocking up goes gently: one at a time while attempts run, and not in the middle of a burst that the stock serves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections import deque
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from sandgraph.errors import EngineUnavailable, Unavailable
-from sandgraph.model.limits import Limits
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.fleet import Fleet
+from sandgraph.sandbox.kinds import Kind
+from sandgraph.sandbox.shelf import Shelf
 from sandgraph.sandbox.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
+#: Seconds after a lease in which nothing is stocked up, as long as half of what shall wait is there.
+_CALM_S = 0.1
+#: Kinds that are stocked; a further one takes the place of the one that was not asked for longest.
+_KINDS = 32
 
 
 class Stock:
-    """Started containers of one class, kept at a fixed number; who finds none waits in line for the next.
+    """Started containers of several kinds.
 
     Args:
         fleet: Starts them.
-        limits: Their class.
-        size: How many shall wait.
+        house: The kind of which ``least`` wait at any time.
+        least: See there.
+        most: How many wait at most, of all kinds together.
         parallelism: How many are started at the same time.
+        busy: Tells how many attempts run.
         tasks: Owns the starters.
     """
 
-    def __init__(self, fleet: Fleet, limits: Limits, *, size: int, parallelism: int, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        house: Kind,
+        *,
+        least: int,
+        most: int,
+        parallelism: int,
+        busy: Callable[[], int],
+        tasks: Tasks,
+    ) -> None:
         self._fleet = fleet
-        self._limits = limits
-        self._size = size
-        self._warm: deque[Container] = deque()
-        self._line: deque[asyncio.Future[Container]] = deque()
-        self._starting = 0
+        self._house = house
+        self._least = least
+        self._most = max(least, most)
+        self._busy = busy
+        self._shelves: dict[Kind, Shelf] = {house: Shelf()}
         self._is_closed = False
-        self._demand = asyncio.Event()
+        self._news = asyncio.Event()
         self._trouble: Unavailable | None = None
         for number in range(parallelism):
             tasks.spawn(self._keep_starting(), f"sandbox starter {number}")
 
     @property
-    def limits(self) -> Limits:
-        """What the containers here may use."""
-        return self._limits
-
-    @property
     def waiting(self) -> int:
         """How many are ready."""
-        return len(self._warm)
+        return sum(len(shelf.warm) for shelf in self._shelves.values())
+
+    @property
+    def wanted(self) -> int:
+        """How many shall be."""
+        return sum(self._targets().values())
 
     @property
     def trouble(self) -> Unavailable | None:
         """Why the last start failed; None once one succeeded."""
         return self._trouble
 
-    async def take(self) -> Container:
+    async def take(self, kind: Kind) -> Container:
         """Return one that is alive; the caller's from now on. Waits as long as it takes: bound it."""
-        while self._warm:
-            container = self._warm.popleft()
-            self._demand.set()
+        shelf = self._shelf(kind)
+        shelf.ask(time.monotonic())
+        self._news.set()
+        while shelf.warm:
+            container = shelf.warm.popleft()
             if container.channel.is_alive():
                 return container
             self._fleet.destroy(container)
         turn: asyncio.Future[Container] = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        self._demand.set()
+        place = (time.monotonic(), turn)
+        shelf.line.append(place)
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._add(turn.result())
+                self._add(kind, turn.result())
             else:
                 with suppress(ValueError):
-                    self._line.remove(turn)
+                    shelf.line.remove(place)
             raise
 
-    def discard_dead(self) -> None:
-        """Destroy those that died waiting, so that they are replaced before somebody asks."""
-        for container in [each for each in self._warm if not each.channel.is_alive()]:
-            self._warm.remove(container)
-            self._fleet.destroy(container)
-            self._demand.set()
+    def tidy(self, ended: Collection[str] = ()) -> None:
+        """Destroy those that died waiting, so that they are replaced before somebody asks, and one that is too many.
+
+        Args:
+            ended: Names of containers of which the engine says that they do not run.
+        """
+        targets = self._targets()
+        for kind, shelf in list(self._shelves.items()):
+            for container in [each for each in shelf.warm if each.name in ended or not each.channel.is_alive()]:
+                shelf.warm.remove(container)
+                self._fleet.destroy(container)
+            if len(shelf.warm) > targets.get(kind, 0):
+                self._fleet.destroy(shelf.warm.popleft())
+            if shelf.is_empty and kind != self._house and not shelf.demand(time.monotonic()):
+                del self._shelves[kind]
+        self._news.set()
 
     def close(self) -> None:
         """Turn away whoever stands in line, and destroy what waits or comes back; the starters must have ended."""
         self._is_closed = True
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_exception(EngineUnavailable("The sandboxes are being shut down."))
-        while self._warm:
-            self._fleet.destroy(self._warm.popleft())
+        for shelf in self._shelves.values():
+            while shelf.line:
+                _, turn = shelf.line.popleft()
+                if not turn.done():
+                    turn.set_exception(EngineUnavailable("The sandboxes are being shut down."))
+            while shelf.warm:
+                self._fleet.destroy(shelf.warm.popleft())
 
-    def _add(self, container: Container) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(container)
-                return
-        if self._is_closed:
+    def _shelf(self, kind: Kind) -> Shelf:
+        if kind not in self._shelves:
+            idle = [each for each, shelf in self._shelves.items() if each != self._house and not shelf.line]
+            if len(self._shelves) >= _KINDS and idle:
+                oldest = self._shelves.pop(min(idle, key=lambda each: self._shelves[each].last_asked))
+                for container in oldest.warm:
+                    self._fleet.destroy(container)
+            self._shelves[kind] = Shelf()
+        return self._shelves[kind]
+
+    def _add(self, kind: Kind, container: Container) -> None:
+        shelf = self._shelves.get(kind)
+        if shelf is not None and shelf.give(container):
+            return
+        if shelf is None or self._is_closed or self.waiting >= self._most:
             self._fleet.destroy(container)
         else:
-            self._warm.append(container)
+            shelf.warm.append(container)
 
-    def _is_short(self) -> bool:
-        return len(self._warm) + self._starting < self._size + len(self._line)
+    def _targets(self) -> dict[Kind, int]:
+        """Return how many of each kind shall wait: the house's least first, then what is asked for most."""
+        now = time.monotonic()
+        targets = {self._house: min(self._least, self._most)}
+        left = self._most - targets[self._house]
+        for kind, shelf in sorted(self._shelves.items(), key=lambda item: -item[1].demand(now)):
+            has = targets.get(kind, 0)
+            more = min(max(0, shelf.demand(now) - has), left)
+            targets[kind] = has + more
+            left -= more
+        return targets
+
+    def _next(self) -> Kind | None:
+        """Return the kind of which one shall be started now."""
+        unserved = [(since, kind) for kind, shelf in self._shelves.items() if (since := shelf.unserved) is not None]
+        if unserved:
+            return min(unserved, key=lambda each: each[0])[1]
+        if self._busy() and any(shelf.starting for shelf in self._shelves.values()):
+            return None
+        short = {kind: target for kind, target in self._targets().items() if self._has(kind) < target}
+        if not short or self._is_in_a_burst(short):
+            return None
+        return max(short, key=lambda kind: short[kind] - self._has(kind))
+
+    def _has(self, kind: Kind) -> int:
+        shelf = self._shelves[kind]
+        return len(shelf.warm) + shelf.starting - len(shelf.line)
+
+    def _is_in_a_burst(self, short: dict[Kind, int]) -> bool:
+        now = time.monotonic()
+        return all(
+            now - self._shelves[kind].last_asked < _CALM_S and 2 * len(self._shelves[kind].warm) >= target
+            for kind, target in short.items()
+        )
+
+    async def _turn(self) -> Kind:
+        """Wait until one shall be started."""
+        while (kind := self._next()) is None:
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CALM_S if self.waiting < self.wanted else None):
+                    await self._news.wait()
+        return kind
 
     async def _keep_starting(self) -> None:
         failures = 0
         while True:
-            while not self._is_short():
-                self._demand.clear()
-                await self._demand.wait()
-            self._starting += 1
+            kind = await self._turn()
+            shelf = self._shelf(kind)
+            shelf.starting += 1
             try:
-                container = await self._fleet.start(self._limits)
+                container = await self._fleet.start(kind)
             except Unavailable as trouble:
                 if self._trouble is None:
                     _log.warning("No sandbox can be started at present. %s", trouble.message)
@@ -128,6 +211,7 @@ class Stock:
                 failures = min(failures + 1, 10)
             else:
                 self._trouble, failures = None, 0
-                self._add(container)
+                self._add(kind, container)
             finally:
-                self._starting -= 1
+                shelf.starting -= 1
+                self._news.set()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from fake_engine import FakeContainer, FakeEngine, Peer, obliging
@@ -14,8 +15,10 @@ from sandgraph.errors import EngineUnavailable, SandboxLost
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, LogLine
 from sandgraph.sandbox import pool as pool_module
+from sandgraph.sandbox import shelf as shelf_module
 from sandgraph.sandbox import stock as stock_module
 from sandgraph.sandbox.container import Container
+from sandgraph.sandbox.kinds import Kind
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, PROCESS_LABEL
 from sandgraph.sandbox.spec import Broken, Owner, Sandbox, Succeeded
@@ -44,7 +47,7 @@ def execute(sandbox: Sandbox) -> Awaitable[object]:
 
 @asynccontextmanager
 async def opened(engine: FakeEngine, **settings: object) -> AsyncIterator[SandboxPool]:
-    pool = SandboxPool(load_settings(deployment="unit", **{"pool_min": 2, **settings}), engine=engine)
+    pool = SandboxPool(load_settings(deployment="unit", **{"pool_min": 2, "pool_max": 2, **settings}), engine=engine)
     await pool.start()
     try:
         yield pool
@@ -74,7 +77,7 @@ async def test_it_fills_and_refills_and_leaves_nothing() -> None:
 
 async def test_it_starts_no_more_than_wanted() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_min=3, pool_refill_parallelism=8) as pool:
+    async with opened(engine, pool_min=3, pool_max=3, pool_refill_parallelism=8) as pool:
         await until(lambda: waiting(pool) == 3)
         await asyncio.sleep(0.05)
         assert len([call for call in engine.calls if call[0] == "create"]) == 3
@@ -90,14 +93,6 @@ async def test_labels_and_names() -> None:
         assert labels[DEPLOYMENT_LABEL] == "unit"
         assert labels["sandgraph.role"] == "sandbox"
         assert len(labels[PROCESS_LABEL]) == 32
-        async with pool.lease(Limits(tmp_mb=1), OWNER) as sandbox:
-            labels = engine.containers[sandbox.sandbox_id].config["Labels"]
-        assert {key: labels[f"sandgraph.{key}"] for key in ("run", "node", "iteration", "attempt")} == {
-            "run": "run-7",
-            "node": "score",
-            "iteration": "2",
-            "attempt": "3",
-        }
 
 
 async def test_other_limits_are_given_to_a_warm_one() -> None:
@@ -125,18 +120,17 @@ async def test_another_tmp_is_started_cold() -> None:
             assert sandbox.sandbox_id not in warm
             host = engine.containers[sandbox.sandbox_id].config["HostConfig"]
             assert "size=3145728" in host["Tmpfs"]["/tmp"]
-        assert waiting(pool) == 2
 
 
 async def test_more_cpus_than_the_machine_has_are_as_many_as_it_has() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_min=0) as pool, pool.lease(Limits(cpus=64), OWNER) as sandbox:
+    async with opened(engine, pool_min=0, pool_max=0) as pool, pool.lease(Limits(cpus=64), OWNER) as sandbox:
         assert engine.containers[sandbox.sandbox_id].config["HostConfig"]["NanoCpus"] == 2_000_000_000
 
 
 async def test_without_a_stock_each_lease_starts_one() -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_min=0) as pool:
+    async with opened(engine, pool_min=0, pool_max=0) as pool:
         await asyncio.sleep(0.02)
         assert not engine.containers
         async with pool.lease(WARM, OWNER) as sandbox:
@@ -256,44 +250,48 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
 
 async def test_a_wait_that_is_cancelled_as_it_is_served_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_min=0) as pool:
+    async with opened(engine, pool_min=0, pool_max=1) as pool:
         assert pool._parts is not None
         stock = pool._parts.stock
         add = stock._add
 
-        def add_and_cancel(container: Container) -> None:
-            add(container)
+        def add_and_cancel(kind: Kind, container: Container) -> None:
+            add(kind, container)
             waiter.cancel()
 
         monkeypatch.setattr(stock, "_add", add_and_cancel)
-        waiter = asyncio.create_task(stock.take())
+        waiter = asyncio.create_task(stock.take(stock._house))
         await asyncio.wait([waiter])
         assert waiter.cancelled()
         assert waiting(pool) == 1
 
 
-async def test_a_cold_start_that_is_cancelled_leaves_nothing() -> None:
-    async def never(peer: Peer) -> None:
-        await peer.hang()
+async def test_a_cold_start_whose_lease_is_cancelled_leaves_nothing() -> None:
+    ready = asyncio.Event()
 
-    engine = FakeEngine(never)
+    async def slow(peer: Peer) -> None:
+        await ready.wait()
+        await obliging(peer)
+
+    engine = FakeEngine(slow)
 
     async def wait_for_one() -> None:
         async with pool.lease(Limits(tmp_mb=1), OWNER):
             pass
 
-    async with opened(engine, pool_min=0) as pool:
+    async with opened(engine, pool_min=0, pool_max=0) as pool:
         waiter = asyncio.create_task(wait_for_one())
         await until(lambda: bool(engine.containers))
         waiter.cancel()
         await asyncio.wait([waiter])
+        ready.set()
         await until(lambda: not engine.containers)
 
 
 @pytest.mark.parametrize("way_out", [ValueError("no"), asyncio.CancelledError()], ids=["exception", "cancellation"])
 async def test_whatever_ends_the_block_the_sandbox_is_removed(way_out: BaseException) -> None:
     engine = FakeEngine()
-    async with opened(engine, pool_min=0) as pool:
+    async with opened(engine, pool_min=0, pool_max=0) as pool:
         with pytest.raises(type(way_out)):
             async with pool.lease(WARM, OWNER):
                 raise way_out
@@ -305,7 +303,7 @@ async def test_a_removal_that_fails_is_the_reapers(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pool_module, "_CHECK_S", 0.02)
     monkeypatch.setattr(pool_module, "_REAP_S", 0.02)
     engine = FakeEngine()
-    async with opened(engine, pool_min=0) as pool:
+    async with opened(engine, pool_min=0, pool_max=0) as pool:
         engine.faults["remove"].append(EngineUnavailable("busy"))
         async with pool.lease(WARM, OWNER) as sandbox:
             pass
@@ -392,3 +390,120 @@ async def test_a_start_that_fails_can_be_closed() -> None:
     await pool.close()
     assert engine.is_closed
     assert pool.facts()["engine"] is None
+
+
+async def test_as_many_wait_as_were_asked_for_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_CHECK_S", 0.02)
+    engine = FakeEngine()
+    async with opened(engine, pool_min=1, pool_max=4) as pool:
+        await until(lambda: waiting(pool) == 1)
+        for _ in range(3):
+            async with pool.lease(WARM, OWNER):
+                pass
+        await until(lambda: waiting(pool) == 3)
+        for _ in range(3):
+            async with pool.lease(WARM, OWNER):
+                pass
+        await until(lambda: waiting(pool) == 4)
+        monkeypatch.setattr(shelf_module, "DEMAND_S", 0.0)
+        await until(lambda: waiting(pool) == 1 and len(engine.containers) == 1)
+
+
+async def test_other_kinds_are_stocked_once_asked_for_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_CHECK_S", 0.02)
+    engine = FakeEngine()
+    async with opened(engine, pool_min=1, pool_max=3) as pool:
+        for _ in range(3):
+            async with pool.lease(Limits(tmp_mb=3), OWNER):
+                pass
+        await until(lambda: waiting(pool) == 3 == len(engine.containers))
+        sizes = [each.config["HostConfig"]["Tmpfs"]["/tmp"].split("size=")[1] for each in engine.containers.values()]
+        assert sorted(size.split(",")[0] for size in sizes) == ["16777216", "3145728", "3145728"]
+        warm = set(engine.containers)
+        async with pool.lease(Limits(tmp_mb=3, memory_mb=64), OWNER) as sandbox:
+            assert sandbox.sandbox_id in warm
+        monkeypatch.setattr(shelf_module, "DEMAND_S", 0.0)
+        await until(lambda: waiting(pool) == 1 and len(engine.containers) == 1)
+
+
+async def test_of_very_many_kinds_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock_module, "_KINDS", 4)
+    engine = FakeEngine()
+    async with opened(engine, pool_min=0, pool_max=50) as pool:
+        assert pool._parts is not None
+        for size in range(1, 12):
+            async with pool.lease(Limits(tmp_mb=size), OWNER):
+                pass
+            assert len(pool._parts.stock._shelves) <= 4
+        await until(lambda: len(engine.containers) == waiting(pool) and len(engine.containers) <= 4)
+
+
+async def test_while_attempts_run_one_is_stocked_up_at_a_time() -> None:
+    gate = asyncio.Event()
+    gate.set()
+
+    async def gated(peer: Peer) -> None:
+        await gate.wait()
+        await obliging(peer)
+
+    engine = FakeEngine(gated)
+    async with opened(engine, pool_min=4, pool_max=4, pool_refill_parallelism=4) as pool:
+        await until(lambda: waiting(pool) == 4)
+        async with AsyncExitStack() as leases:
+            for _ in range(3):
+                await leases.enter_async_context(pool.lease(WARM, OWNER))
+            gate.clear()
+            await until(lambda: len(engine.containers) == 5)
+            await asyncio.sleep(0.15)
+            assert len(engine.containers) == 5, "one more, and no second"
+            waiters = [asyncio.create_task(leases.enter_async_context(pool.lease(WARM, OWNER))) for _ in range(4)]
+            await until(lambda: len(engine.containers) == 7)
+            gate.set()
+            await asyncio.gather(*waiters)
+
+
+async def test_a_burst_that_the_stock_can_serve_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock_module, "_CALM_S", 0.2)
+    engine = FakeEngine()
+    async with opened(engine, pool_min=4, pool_max=4) as pool:
+        await until(lambda: waiting(pool) == 4)
+        for _ in range(2):
+            async with pool.lease(WARM, OWNER):
+                pass
+        await asyncio.sleep(0.05)
+        assert len([call for call in engine.calls if call[0] == "create"]) == 4
+        await until(lambda: waiting(pool) == 4)
+
+
+async def test_a_runtime_of_the_deployments_can_be_chosen_and_no_other() -> None:
+    engine = FakeEngine()
+    engine.facts = replace(engine.facts, runtimes=("runc", "runsc"))
+    async with opened(engine) as pool:
+        for runtime in ("runsc", "runc"):
+            async with pool.lease(WARM, OWNER, runtime=runtime) as sandbox:
+                assert engine.containers[sandbox.sandbox_id].config["HostConfig"]["Runtime"] == runtime
+        with pytest.raises(EngineUnavailable, match="no runtime 'kata'"):
+            async with pool.lease(WARM, OWNER, runtime="kata"):
+                pass
+
+
+async def test_gvisor_gets_its_limits_at_the_start() -> None:
+    engine = FakeEngine()
+    engine.facts = replace(engine.facts, runtime="runsc", runtimes=("runsc",))
+    async with opened(engine) as pool:
+        for _ in range(2):
+            async with pool.lease(Limits(memory_mb=64, timeout_s=3), OWNER) as sandbox:
+                host = engine.containers[sandbox.sandbox_id].config["HostConfig"]
+                assert (host["Memory"], host["Runtime"]) == (64 * 2**20, "runsc")
+        assert not [call for call in engine.calls if call[0] == "update"]
+
+
+async def test_the_engine_is_believed_where_a_connection_looks_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_CHECK_S", 0.02)
+    monkeypatch.setattr(pool_module, "_REAP_S", 0.0)
+    engine = FakeEngine()
+    async with opened(engine) as pool:
+        await until(lambda: waiting(pool) == 2)
+        frozen, _ = engine.containers.values()
+        frozen.state = replace(frozen.state, is_running=False)
+        await until(lambda: frozen.name not in engine.containers and waiting(pool) == 2)
