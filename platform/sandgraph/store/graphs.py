@@ -24,8 +24,8 @@ def save(connection: Connection, graph: Graph) -> tuple[GraphVersion, bool]:
     latest = connection.execute(
         select(table).where(table.c.name == graph.name).order_by(table.c.version.desc()).limit(1)
     ).first()
-    # As text: Python would call 1, 1.0 and True the same.
-    if latest and to_json(latest.document) == to_json(document):
+    # As text: Python would call 1, 1.0 and True the same. As this release writes it: one before it had fewer fields.
+    if latest and to_json(to_document(from_document(latest.document))) == to_json(document):
         return _version_of(latest), False
     version = GraphVersion(new_id("graph"), graph.name, latest.version + 1 if latest else 1, graph, now())
     connection.execute(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Connection, Table, bindparam, insert, update
+from sqlalchemy import BindParameter, Connection, Table, bindparam, func, insert, update
 
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import (
@@ -30,9 +30,18 @@ Values = dict[str, object]
 
 
 class _Table:
-    """Statements of a table, made once: making one takes longer than SQLite needs to run it."""
+    """Statements of a table, made once: making one takes longer than SQLite needs to run it.
 
-    def __init__(self, table: Table, key: tuple[str, ...], changes: tuple[str, ...]) -> None:
+    Args:
+        table: The table.
+        key: Columns that tell its rows apart in a run.
+        changes: Columns that an update sets.
+        fills: Columns that an update sets, but to null.
+    """
+
+    def __init__(
+        self, table: Table, key: tuple[str, ...], changes: tuple[str, ...], fills: tuple[str, ...] = ()
+    ) -> None:
         self.name = table.name
         self.key = key
         self.insert = insert(table)
@@ -40,11 +49,18 @@ class _Table:
             update(table)
             .where(*(table.c[name] == bindparam(f"key_{name}") for name in ("run_id", *key)))
             .values({name: bindparam(f"new_{name}") for name in changes})
+            .values({name: func.coalesce(_parameter(table, name), table.c[name]) for name in fills})
         )
 
 
+def _parameter(table: Table, name: str) -> BindParameter[object]:
+    return bindparam(f"new_{name}", type_=table.c[name].type)
+
+
 _NODE_RUNS = _Table(tables.node_run, ("node", "iteration"), ("status", "message", "failure", "finished_at"))
-_ATTEMPTS = _Table(tables.attempt, ("node", "iteration", "attempt"), ("status", "failure", "usage", "finished_at"))
+_ATTEMPTS = _Table(
+    tables.attempt, ("node", "iteration", "attempt"), ("status", "failure", "finished_at"), fills=("usage",)
+)
 _INSERT_COMMITS = insert(tables.state_commit)
 
 
@@ -195,6 +211,17 @@ def apply(connection: Connection, run_id: str, commands: Sequence[Command], usag
     step.write(connection, run_id, _first_numbers(events, first))
     journal.insert_events(connection, run_id, first, events, step.ts)
     return last
+
+
+def record_usage(connection: Connection, run_id: str, key: NodeRunKey, attempt: int, usage: Usage) -> None:
+    """Store what an attempt used, unless that is known, or there is no such attempt."""
+    row = tables.attempt.c
+    connection.execute(
+        update(tables.attempt)
+        .where(row.run_id == run_id, row.node == key.node, row.iteration == key.iteration, row.attempt == attempt)
+        .where(row.usage.is_(None))
+        .values(usage=asdict(usage))
+    )
 
 
 def _first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, int]:

@@ -185,6 +185,10 @@ class Store:
         """
         return await self._database.write(steps.apply, run_id, tuple(commands), usage)
 
+    async def record_usage(self, run_id: str, key: NodeRunKey, attempt: int, usage: Usage) -> None:
+        """Store what an attempt used that was stopped, or came too late to count; what is known of it already stays."""
+        await self._database.write(steps.record_usage, run_id, key, attempt, usage)
+
     async def interrupt_runs(self) -> list[str]:
         """End every run that has not ended as interrupted, and return their ids.
 

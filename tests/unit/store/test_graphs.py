@@ -3,11 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from sandgraph.errors import InvalidInput, NotFound
+from sandgraph.model.document import to_document
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
+from sandgraph.store import tables
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,8 @@ async def test_a_graph_comes_back_as_it_was(store: Store) -> None:
         (Edge("start", "loop"), Edge("loop", "end", Condition(function="done")), Edge("loop", "start", default=True)),
         max_steps=7,
         timeout_s=1.5,
+        isolation=Isolation.RUN,
+        runtime="runsc",
     )
     version, created = await store.save_graph(graph)
     assert created
@@ -52,6 +57,14 @@ async def test_the_same_document_is_the_same_version(store: Store, graph: Graph)
     assert created
     assert three.version == 3
     assert (await store.graph(one.graph_id)).graph == graph
+
+
+async def test_a_graph_of_an_earlier_release_is_the_same_version(store: Store, graph: Graph) -> None:
+    version, _ = await store.save_graph(graph)
+    old = {name: value for name, value in to_document(graph).items() if name not in {"isolation", "runtime"}}
+    await store._database.write(lambda connection: connection.execute(update(tables.graph).values(document=old)))
+    assert (await store.graph(version.graph_id)).graph == graph
+    assert await store.save_graph(graph) == (version, False)
 
 
 async def test_an_unknown_graph_is_not_found(store: Store) -> None:

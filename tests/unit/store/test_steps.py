@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy import update
 
 from sandgraph.model import events, topology
 from sandgraph.model.commands import (
@@ -18,6 +19,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.scheduler import Run, step
 from sandgraph.model.state import DeleteKey, Json, SetKey, StateDiff, View
+from sandgraph.store import tables
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +95,43 @@ async def test_usage_goes_to_the_first_attempt_that_ends(store: Store, run_id: s
     cancelled, failed = await store.node_runs(run_id)
     assert (cancelled.node, cancelled.attempts[0].usage) == ("first", None)
     assert (failed.node, failed.attempts[0].usage) == ("second", usage)
+
+
+async def test_the_usage_of_a_stopped_attempt_follows_and_is_kept(store: Store, run_id: str, begin: Begin) -> None:
+    stopped, _ = await begin("stopped", 1), await begin("other", 1)
+    usage = Usage(wall_s=1.5, pids_peak=3, queue_s=0.5)
+    await store.apply(
+        run_id,
+        [
+            RecordAttempt(stopped, 1, AttemptStatus.CANCELLED),
+            RecordNodeRun(stopped, NodeRunStatus.CANCELLED),
+            RecordRun(RunStatus.CANCELLED, FAILURE, {}),
+        ],
+    )
+    before = await store.run(run_id)
+    for found in (usage, Usage(wall_s=9)):
+        await store.record_usage(run_id, stopped, 1, found)
+    await store.record_usage(run_id, NodeRunKey("never begun"), 1, usage)
+    await store.record_usage("run_nothing", stopped, 1, usage)
+    assert [each.attempts[0].usage for each in await store.node_runs(run_id)] == [usage, None]
+    assert await store.run(run_id) == before
+
+
+async def test_usage_that_came_before_the_attempts_end_is_kept(store: Store, run_id: str, begin: Begin) -> None:
+    key, usage = await begin("work", 1), Usage(wall_s=1.5)
+    await store.record_usage(run_id, key, 1, usage)
+    await store.apply(run_id, [RecordAttempt(key, 1, AttemptStatus.LOST, FAILURE)])
+    (attempt,) = (await store.node_runs(run_id))[0].attempts
+    assert (attempt.status, attempt.failure, attempt.usage) == (AttemptStatus.LOST, FAILURE, usage)
+
+
+async def test_usage_that_an_earlier_release_stored_is_read(store: Store, run_id: str, begin: Begin) -> None:
+    key = await begin("work", 1)
+    await store.apply(run_id, [RecordAttempt(key, 1, AttemptStatus.SUCCEEDED)], usage=Usage(wall_s=1.5))
+    old = {"wall_s": 2.5, "cpu_s": None, "peak_memory_bytes": 7, "output_bytes": 1, "oom_kills": 0, "start_s": 0.5}
+    await store._database.write(lambda connection: connection.execute(update(tables.attempt).values(usage=old)))
+    (attempt,) = (await store.node_runs(run_id))[0].attempts
+    assert attempt.usage == Usage(wall_s=2.5, peak_memory_bytes=7, output_bytes=1, start_s=0.5)
 
 
 async def test_a_node_run_that_begins_and_ends_in_one_step(store: Store, run_id: str) -> None:
