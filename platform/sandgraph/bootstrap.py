@@ -12,6 +12,7 @@ from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.runtimes import runtimes_of
 from sandgraph.execution.worker import Worker
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.spec import Sandboxes
@@ -61,11 +62,13 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         stack.push_async_callback(sandboxes.close)
         await sandboxes.start()
         worker = Worker(sandboxes, settings.worker_slots)
-        runs = Dispatcher(store, worker, settings, str(sandboxes.facts().get("image", "")))
+        facts = sandboxes.facts()
+        allowed = runtimes_of(settings, facts)
+        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed)
         stack.push_async_callback(runs.close)
         await install_workflows(store, settings)
         await runs.start()
-        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings), runs)
+        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs)
 
 
 def deployment_of(data_dir: Path) -> str:

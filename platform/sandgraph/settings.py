@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     )
     max_state_kb: int = Field(4_096, ge=1, le=65_536, description="Largest state of a run, as JSON.")
     max_state_keys: int = Field(10_000, ge=1, le=1_000_000, description="Most top-level keys of a state.")
+    max_state_values: int = Field(
+        250_000,
+        ge=1,
+        le=100_000_000,
+        description="Most values of a state, at any depth: elements of arrays and members of objects.",
+    )
     max_state_depth: int = Field(64, ge=1, le=500, description="Deepest nesting of a state.")
     max_nodes: int = Field(500, ge=1, le=10_000, description="Most nodes of a graph.")
     max_edges: int = Field(2_000, ge=1, le=50_000, description="Most edges of a graph.")

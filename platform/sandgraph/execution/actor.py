@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import tenacity
 
-from sandgraph.errors import Unavailable
+from sandgraph.errors import SandgraphError, Unavailable
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.jobs import RunPlan
 from sandgraph.execution.transport import Assignment, Transport
@@ -81,6 +81,7 @@ class RunActor:
             for timer in self._timers:
                 timer.cancel()
             await self._stop_attempts()
+            await self._end()
 
     async def _commit(self, commands: Sequence[Command], usage: Usage | None) -> None:
         async for attempt in tenacity.AsyncRetrying(
@@ -121,7 +122,7 @@ class RunActor:
         key, number = command.key, command.attempt
         try:
             assignment = self._plan.assignment(command, self._settings)
-            outcome: Outcome = await self._transport.perform(assignment, self._on_lines)
+            outcome: Outcome = await self._transport.perform(assignment, self._on_lines, self._on_stopped)
         except Exception:
             # An attempt that ends without an event would leave its run waiting for good.
             logger.exception("attempt failed on its way", extra={"action": "attempt_crashed"})
@@ -144,8 +145,30 @@ class RunActor:
             await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, part)
             self._bus.publish(assignment.run_id)
 
+    async def _on_stopped(self, assignment: Assignment, usage: Usage) -> None:
+        await self._record_usage(assignment.key, assignment.attempt, usage)
+
+    async def _record_usage(self, key: NodeRunKey, attempt: int, usage: Usage) -> None:
+        try:
+            await self._store.record_usage(self._plan.run_id, key, attempt, usage)
+        except SandgraphError:
+            # It is told for people; nothing depends on it.
+            logger.exception("usage not stored", extra={"action": "usage_lost", "run": self._plan.run_id})
+
     async def _stop_attempts(self) -> None:
         tasks = list(self._attempts.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # What came too late to count was used all the same.
+        while not self._inbox.empty():
+            event, usage = self._inbox.get_nowait()
+            if usage is not None and isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
+                await self._record_usage(event.key, event.attempt, usage)
+
+    async def _end(self) -> None:
+        try:
+            await self._transport.end_run(self._plan.run_id)
+        except Exception:
+            # The run is over: what it came to does not change.
+            logger.exception("run not let go", extra={"action": "end_run_failed", "run": self._plan.run_id})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
+from sandgraph.execution import runtimes
 from sandgraph.model.graph import Graph, problems
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus
@@ -35,12 +36,14 @@ class Catalog:
         store: Keeps them.
         sandboxes: Where submitted code is compiled; it is never parsed in this process.
         settings: Of the deployment.
+        allowed: The OCI runtimes that a graph may name.
     """
 
-    def __init__(self, store: Store, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, store: Store, sandboxes: Sandboxes, settings: Settings, allowed: Sequence[str] = ()) -> None:
         self._store = store
         self._sandboxes = sandboxes
         self._settings = settings
+        self._runtimes = allowed
         self._turns = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._ceiling = Limits(
             settings.ceiling_cpus,
@@ -76,7 +79,12 @@ class Catalog:
             InvalidInput: Everything that is wrong with it, in the document's order as far as one look could find it.
             EngineUnavailable: There is no sandbox to compile its conditions in.
         """
-        found = [*self._sizes(graph), *problems(graph, self._ceiling), *await self._unknown_functions(graph)]
+        found = [
+            *self._sizes(graph),
+            *self._runtime(graph),
+            *problems(graph, self._ceiling),
+            *await self._unknown_functions(graph),
+        ]
         if not found:
             topology = analyse(graph)
             found = topology if isinstance(topology, list) else await self._bad_conditions(graph)
@@ -114,6 +122,10 @@ class Catalog:
             if value is not None and value > ceiling:
                 found.append(Problem(path, "limit_above_ceiling", f"{value} is above this deployment's {ceiling}."))
         return found
+
+    def _runtime(self, graph: Graph) -> list[Problem]:
+        message = runtimes.refusal(graph, self._runtimes)
+        return [Problem("runtime", runtimes.CODE, message)] if message else []
 
     async def _unknown_functions(self, graph: Graph) -> list[Problem]:
         named = list(graph.functions())

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
+from sandgraph.execution import runtimes
 from sandgraph.execution.actor import RunActor
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.checkpoints import RunState, read_state
@@ -18,7 +19,7 @@ from sandgraph.execution.worker import encode_state
 from sandgraph.model import events
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.run import Failure, RunStatus
-from sandgraph.model.state import Json
+from sandgraph.model.state import Json, has_more_values
 from sandgraph.model.topology import analyse
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeKind, JournalRecord, RunRecord
@@ -38,13 +39,17 @@ class Dispatcher:
         transport: Carries attempts to a worker.
         settings: Of the deployment.
         image: The sandboxes' image, pinned by its digest.
+        allowed: The OCI runtimes that a graph may name.
     """
 
-    def __init__(self, store: Store, transport: Transport, settings: Settings, image: str) -> None:
+    def __init__(
+        self, store: Store, transport: Transport, settings: Settings, image: str, allowed: Sequence[str] = ()
+    ) -> None:
         self._store = store
         self._transport = transport
         self._settings = settings
         self._image = image
+        self._runtimes = allowed
         self._bus = Bus()
         self._queue: deque[str] = deque()
         self._actors: dict[str, RunActor] = {}
@@ -88,8 +93,7 @@ class Dispatcher:
         if not self._accepting:
             raise Unavailable("The platform is shutting down and takes no more runs.", code="shutting_down")
         version = await self._store.graph(graph_id)
-        state = encode_state(initial_state)
-        self._check_state(initial_state, len(state))
+        state = self._encoded(initial_state)
         waiting = len(self._queue) + self._arriving
         if waiting >= self._settings.max_queued_runs and not self._has_room():
             raise QueueFull(f"{waiting} runs are waiting already; try again later.", retry_after_s=5)
@@ -173,14 +177,21 @@ class Dispatcher:
         """Return how many runs are active and how many wait."""
         return {"active_runs": len(self._tasks), "queued_runs": len(self._queue)}
 
-    def _check_state(self, state: Mapping[str, Json], size: int) -> None:
-        limit = self._settings.max_state_kb * 1024
-        if size > limit:
-            message = f"The state has {size} bytes as JSON; it may have {limit}."
+    def _encoded(self, state: Mapping[str, Json]) -> bytes:
+        """Return the JSON text of an initial state that is within its bounds."""
+        settings = self._settings
+        # Counted first: to encode millions of values would hold everything else up.
+        if has_more_values(state, settings.max_state_values):
+            message = f"The state has more than the {settings.max_state_values} values that it may have."
+            raise InvalidInput.at("initial_state", "too_many_values", message)
+        text, limit = encode_state(state), settings.max_state_kb * 1024
+        if len(text) > limit:
+            message = f"The state has {len(text)} bytes as JSON; it may have {limit}."
             raise InvalidInput.at("initial_state", "state_too_large", message)
-        if len(state) > self._settings.max_state_keys:
-            message = f"The state has {len(state)} keys; it may have {self._settings.max_state_keys}."
+        if len(state) > settings.max_state_keys:
+            message = f"The state has {len(state)} keys; it may have {settings.max_state_keys}."
             raise InvalidInput.at("initial_state", "too_many_keys", message)
+        return text
 
     def _has_room(self) -> bool:
         return len(self._tasks) < self._settings.max_active_runs
@@ -211,6 +222,11 @@ class Dispatcher:
     async def _drive(self, run_id: str) -> None:
         record = await self._store.run(run_id)
         graph = (await self._store.graph(record.graph_id)).graph
+        if message := runtimes.refusal(graph, self._runtimes):
+            # Stored when the deployment had it.
+            failure = Failure(runtimes.CODE, message)
+            await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure, record.initial_state)])
+            return
         topology = analyse(graph)
         if isinstance(topology, list):
             # Stored by a version that accepted it.

@@ -73,6 +73,9 @@ class RunPlan:
             command.view.state,
             node.limits,
             settings.max_state_kb * 1024,
+            settings.max_state_values,
+            self.graph.isolation,
+            self.graph.runtime,
         )
 
     def _source(self, name: str) -> protocol.Source:

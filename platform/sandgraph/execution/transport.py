@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandgraph.model.limits import Limits
-from sandgraph.model.run import LogLine, NodeRunKey
+from sandgraph.model.limits import Isolation, Limits
+from sandgraph.model.run import LogLine, NodeRunKey, Usage
 from sandgraph.model.state import State
 from sandgraph.sandbox.spec import Outcome
 from sandgraph_runner.protocol import Job
@@ -25,6 +25,9 @@ class Assignment:
         state: What it sees.
         limits: What it may use.
         max_state_bytes: Largest state, as JSON, before and after.
+        max_state_values: Most values of a state, before and after.
+        isolation: What its sandbox is shared by.
+        runtime: The sandbox's OCI runtime; None for the deployment's.
     """
 
     run_id: str
@@ -34,17 +37,26 @@ class Assignment:
     state: State
     limits: Limits
     max_state_bytes: int
+    max_state_values: int
+    isolation: Isolation = Isolation.NODE
+    runtime: str | None = None
 
 
 #: Receives an attempt's printed lines, in order; returns once they are stored.
 OnLines = Callable[[Assignment, Sequence[LogLine]], Awaitable[None]]
 
+#: Is told what an attempt used that was stopped, once its sandbox is gone.
+OnStopped = Callable[[Assignment, Usage], Awaitable[None]]
+
 
 class Transport(Protocol):
     """Carries assignments to a worker and its outcomes back; in one process, the worker itself."""
 
-    async def perform(self, assignment: Assignment, on_lines: OnLines) -> Outcome:
+    async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         """Run an attempt and return how it ended; every failure is an outcome, none is raised.
 
-        Cancelling the task kills the attempt's sandbox before the cancellation goes on.
+        Cancelling the task kills the attempt's sandbox and calls ``on_stopped`` before the cancellation goes on.
         """
+
+    async def end_run(self, run_id: str) -> None:
+        """Let go of what is kept for a run: it has ended, and no attempt of it comes any more."""

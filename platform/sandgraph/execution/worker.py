@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sandgraph.errors import SandgraphError
-from sandgraph.execution.transport import Assignment, OnLines
+from sandgraph.execution.transport import Assignment, OnLines, OnStopped
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, Usage
-from sandgraph.model.state import State
-from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandboxes, Succeeded
+from sandgraph.model.state import State, has_more_values
+from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandbox, Sandboxes, Succeeded
 from sandgraph_runner.protocol import Job
 
 logger = logging.getLogger(__name__)
@@ -34,24 +34,32 @@ class Worker:
         self._sandboxes = sandboxes
         self._slots = asyncio.Semaphore(slots)
 
-    async def perform(self, assignment: Assignment, on_lines: OnLines) -> Outcome:
+    async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         """See `Transport.perform`."""
-        queued = time.monotonic()
-        async with self._slots:
-            try:
-                return await self._perform(assignment, on_lines, queued)
-            except SandgraphError as error:
-                return _lost(error.message, queued)
-            except Exception:
-                # A defect of ours must cost this attempt, never the run's task and with it the run.
-                logger.exception("attempt failed inside the worker", extra={"action": "attempt_crashed"})
-                return _lost("The platform failed to run this attempt; its log has the details.", queued)
+        progress = _Progress()
+        try:
+            async with self._slots:
+                progress.has_slot()
+                outcome = await self._perform(assignment, on_lines, progress)
+        except asyncio.CancelledError:
+            await on_stopped(assignment, progress.usage())
+            raise
+        except SandgraphError as error:
+            outcome = _lost(error.message, progress.used())
+        except Exception:
+            # A defect of ours must cost this attempt, never the run's task and with it the run.
+            logger.exception("attempt failed inside the worker", extra={"action": "attempt_crashed"})
+            outcome = _lost("The platform failed to run this attempt; its log has the details.", progress.used())
+        return replace(outcome, usage=progress.usage(outcome.usage))
 
-    async def _perform(self, assignment: Assignment, on_lines: OnLines, queued: float) -> Outcome:
-        state = encode_state(assignment.state)
-        if len(state) > assignment.max_state_bytes:
-            return _too_large("The state it was to start with", len(state), assignment)
+    async def end_run(self, run_id: str) -> None:
+        """See `Transport.end_run`."""
+        await self._sandboxes.end_run(run_id)
 
+    async def _perform(self, assignment: Assignment, on_lines: OnLines, progress: _Progress) -> Outcome:
+        state = _encoded("The state it was to start with", assignment.state, assignment)
+        if isinstance(state, Failure):
+            return Broken(AttemptStatus.RESULT_INVALID, state, Usage())
         size = _code_size(assignment.job)
         if size > _MAX_CODE_CHARACTERS:
             message = (
@@ -62,17 +70,46 @@ class Worker:
         async def on_log(lines: Sequence[LogLine]) -> None:
             await on_lines(assignment, lines)
 
-        key = assignment.key
+        key, limits = assignment.key, assignment.limits
         owner = Owner(assignment.run_id, key.node, key.iteration, assignment.attempt)
-        async with self._sandboxes.lease(assignment.limits, owner) as sandbox:
-            waited = time.monotonic() - queued
-            outcome = await sandbox.execute(assignment.job, state, timeout_s=assignment.limits.timeout_s, on_log=on_log)
-        outcome = replace(outcome, usage=replace(outcome.usage, start_s=waited))
+        async with self._sandboxes.lease(
+            limits, owner, runtime=assignment.runtime, isolation=assignment.isolation
+        ) as sandbox:
+            progress.has_sandbox(sandbox)
+            outcome = await sandbox.execute(assignment.job, state, timeout_s=limits.timeout_s, on_log=on_log)
         if isinstance(outcome, Succeeded) and outcome.diff:
-            size = len(encode_state(outcome.diff.apply(assignment.state)))
-            if size > assignment.max_state_bytes:
-                return _too_large("The state it would leave", size, assignment, outcome.usage)
+            left = _encoded("The state it would leave", outcome.diff.apply(assignment.state), assignment)
+            if isinstance(left, Failure):
+                return Broken(AttemptStatus.RESULT_INVALID, left, outcome.usage)
         return outcome
+
+
+class _Progress:
+    """How far an attempt has come, and what it used until now, whatever may end it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._slot_at: float | None = None
+        self._sandbox_at: float | None = None
+        self._sandbox: Sandbox | None = None
+
+    def has_slot(self) -> None:
+        self._slot_at = time.monotonic()
+
+    def has_sandbox(self, sandbox: Sandbox) -> None:
+        self._sandbox_at = time.monotonic()
+        self._sandbox = sandbox
+
+    def used(self) -> Usage:
+        """Return what the sandbox knows; nothing before there is one."""
+        return self._sandbox.usage() if self._sandbox else Usage()
+
+    def usage(self, used: Usage | None = None) -> Usage:
+        """Return what was used, by the sandbox's account or what it knows now, with the times of waiting."""
+        now = time.monotonic()
+        slot_at = now if self._slot_at is None else self._slot_at
+        sandbox_at = now if self._sandbox_at is None else self._sandbox_at
+        return replace(used or self.used(), queue_s=slot_at - self._began, start_s=sandbox_at - slot_at)
 
 
 def encode_state(state: State) -> bytes:
@@ -87,13 +124,18 @@ def _code_size(job: Job) -> int:
     return expressions + sum(len(source.code) for source in sources if source)
 
 
-def _lost(message: str, queued: float) -> Broken:
-    usage = Usage(wall_s=time.monotonic() - queued)
+def _lost(message: str, usage: Usage) -> Broken:
     return Broken(AttemptStatus.LOST, Failure(AttemptStatus.LOST, message), usage)
 
 
-def _too_large(what: str, size: int, assignment: Assignment, usage: Usage | None = None) -> Broken:
-    limit = assignment.max_state_bytes
-    message = f"{what} has {size} bytes as JSON; a state may have {limit}."
-    status = AttemptStatus.RESULT_INVALID
-    return Broken(status, Failure(status, message), usage or Usage())
+def _encoded(what: str, state: State, assignment: Assignment) -> bytes | Failure:
+    """Return the JSON text of a state, or which of its bounds it is over."""
+    # Counted first: to encode millions of values would hold everything else up.
+    if has_more_values(state, assignment.max_state_values):
+        message = f"{what} has more than the {assignment.max_state_values} values that a state may have."
+        return Failure(AttemptStatus.RESULT_INVALID, message)
+    text = encode_state(state)
+    if len(text) > assignment.max_state_bytes:
+        message = f"{what} has {len(text)} bytes as JSON; a state may have {assignment.max_state_bytes}."
+        return Failure(AttemptStatus.RESULT_INVALID, message)
+    return text

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from sandgraph.errors import EngineUnavailable, InvalidInput
+from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
 from sandgraph.execution.catalog import Catalog
+from sandgraph.execution.runtimes import refusal, runtimes_of
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox
-from sandgraph.settings import Settings
+from sandgraph.settings import Settings, load_settings
 from sandgraph.store.records import CodeKind
 from sandgraph.store.store import Store
 from sandgraph_runner.protocol import Check, Job
@@ -38,13 +39,21 @@ class Checking:
     async def close(self) -> None: ...
 
     def facts(self) -> Mapping[str, object]:
-        return {}
+        return {"runtime": "runc"}
 
     @asynccontextmanager
-    async def lease(self, limits: Limits, owner: Owner) -> AsyncIterator[Sandbox]:
+    async def lease(
+        self, limits: Limits, owner: Owner, *, runtime: str | None = None, isolation: Isolation = Isolation.NODE
+    ) -> AsyncIterator[Sandbox]:
+        assert (runtime, isolation) == (None, Isolation.NODE)
         assert owner.run_id == ""
         assert limits == Limits()
         yield self
+
+    async def end_run(self, run_id: str) -> None: ...
+
+    def usage(self) -> Usage:
+        raise NotImplementedError
 
     async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
         raise NotImplementedError
@@ -60,8 +69,9 @@ async def catalog_of(
     folder: Path, answer: Answer = (), **options: object
 ) -> AsyncIterator[tuple[Catalog, Store, Checking]]:
     store, sandboxes = await Store.open(folder), Checking(answer)
+    settings = Settings(data_dir=folder, **options)  # type: ignore[arg-type]
     try:
-        yield Catalog(store, sandboxes, Settings(data_dir=folder, **options)), store, sandboxes  # type: ignore[arg-type]
+        yield Catalog(store, sandboxes, settings, runtimes_of(settings, sandboxes.facts())), store, sandboxes
     finally:
         await store.close()
 
@@ -160,6 +170,39 @@ async def test_everything_wrong_with_a_graph_is_said_at_once(tmp_path: Path) -> 
         ]
         assert sandboxes.checked == []
         assert (await store.list_graphs()).items == ()
+
+
+async def test_a_graph_may_name_the_deployments_runtime_and_those_it_allows(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path, runtimes="runsc,kata") as (catalog, store, _):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        for runtime in ("runc", "runsc", "kata", None):
+            version, created = await catalog.create_graph(graph(runtime=runtime))
+            assert created
+            assert version.graph.runtime == runtime
+        with pytest.raises(InvalidInput) as refused:
+            await catalog.create_graph(graph(runtime="crun"))
+        message = "This deployment does not run 'crun': a graph may name 'runc' or 'runsc' or 'kata'."
+        assert [*refused.value.problems] == [Problem("runtime", "runtime_not_allowed", message)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "allowed"),
+    [
+        ({}, {}, ()),
+        ({}, {"runtime": "runc"}, ("runc",)),
+        ({"runtime": "runsc"}, {"runtime": "runsc"}, ("runsc",)),
+        ({"runtimes": "runsc, runc"}, {"runtime": "runc"}, ("runc", "runsc")),
+        ({"runtimes": "runsc"}, {}, ("runsc",)),
+    ],
+)
+def test_the_runtimes_of_a_deployment(
+    settings: dict[str, str], facts: dict[str, str], allowed: tuple[str, ...]
+) -> None:
+    assert runtimes_of(load_settings(**settings), facts) == allowed
+
+
+def test_without_any_runtime_a_graph_may_name_none() -> None:
+    assert refusal(graph(runtime="runc"), ()) == "This deployment does not run 'runc': a graph may name none."
 
 
 async def test_all_tools_together_have_a_limit(tmp_path: Path) -> None:

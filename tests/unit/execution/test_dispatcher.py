@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from sandgraph.errors import Conflict, InvalidInput, NotFound, QueueFull, Unavailable
+from sandgraph.errors import Conflict, EngineUnavailable, InvalidInput, NotFound, QueueFull, Unavailable
+from sandgraph.execution.actor import RunActor
 from sandgraph.execution.dispatcher import Dispatcher
-from sandgraph.execution.transport import Assignment, OnLines
+from sandgraph.execution.transport import Assignment, OnLines, OnStopped
+from sandgraph.execution.worker import Worker
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType
-from sandgraph.model.retry import Retry
+from sandgraph.model.limits import Isolation, Limits
+from sandgraph.model.retry import MAX_LOST, Retry
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunStatus, RunStatus, Usage
-from sandgraph.model.state import SetKey, StateDiff
-from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
+from sandgraph.model.state import Json, SetKey, StateDiff
+from sandgraph.sandbox.inprocess import InProcessSandboxes
+from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandbox, Succeeded
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeKind, JournalRecord
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
 
+#: What attempts used that were stopped.
+STOPPED = Usage(wall_s=0.25, pids_peak=3, queue_s=0.5)
+
 Perform = Callable[[Assignment, OnLines], Awaitable[Outcome]]
 
 
 class Scripted:
-    """A transport that answers as told, and remembers what it was asked and what it was stopped at."""
+    """A transport that answers as told, and remembers what it was asked, what it was stopped at, and what ended."""
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
         self.asked: list[str] = []
         self.stopped: list[str] = []
+        self.ended: list[str] = []
 
-    async def perform(self, assignment: Assignment, on_lines: OnLines) -> Outcome:
+    async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         self.asked.append(f"{assignment.key}/{assignment.attempt}")
         try:
             return await self._perform(assignment, on_lines)
         except asyncio.CancelledError:
             self.stopped.append(str(assignment.key))
+            await on_stopped(assignment, STOPPED)
             raise
+
+    async def end_run(self, run_id: str) -> None:
+        self.ended.append(run_id)
 
 
 def wrote(**values: int | str) -> Succeeded:
@@ -67,12 +81,12 @@ def chain(*names: str, **node: object) -> Graph:
 
 @asynccontextmanager
 async def dispatching(
-    folder: Path, perform: Perform = writes_its_name, **options: object
+    folder: Path, perform: Perform = writes_its_name, allowed: Sequence[str] = (), **options: object
 ) -> AsyncIterator[tuple[Dispatcher, Store, Scripted]]:
     settings = Settings(data_dir=folder, **options)  # type: ignore[arg-type]
     store = await Store.open(folder)
     transport = Scripted(perform)
-    dispatcher = Dispatcher(store, transport, settings, "sha256:image")
+    dispatcher = Dispatcher(store, transport, settings, "sha256:image", allowed)
     await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
     await dispatcher.start()
     try:
@@ -91,6 +105,17 @@ async def begin(dispatcher: Dispatcher, store: Store, graph: Graph, state: Mappi
 
 async def followed(dispatcher: Dispatcher, run_id: str, after: int = 0) -> list[JournalRecord]:
     return [record async for page in dispatcher.follow(run_id, after) for record in page]
+
+
+async def asked(transport: Scripted) -> None:
+    """Wait for the first attempt."""
+    while not transport.asked:  # noqa: ASYNC110 - the script has no event to wait for
+        await asyncio.sleep(0)
+
+
+async def last_attempt(store: Store, run_id: str) -> tuple[AttemptStatus, Usage | None]:
+    attempt = (await store.node_runs(run_id))[-1].attempts[-1]
+    return attempt.status, attempt.usage
 
 
 async def test_a_chain_completes_and_every_step_is_kept(tmp_path: Path) -> None:
@@ -179,9 +204,125 @@ async def test_a_crash_in_the_worker_costs_the_attempt_not_the_run(tmp_path: Pat
             raise RuntimeError("a defect")
         return wrote(x=1)
 
-    graph = chain("a", retry=Retry(max_attempts=2, initial_s=0.01))
     async with dispatching(tmp_path, crashes) as (dispatcher, store, _):
-        record = await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+        record = await dispatcher.wait(await begin(dispatcher, store, chain("a")), 10)
+        assert record.status is RunStatus.COMPLETED
+
+
+class Away(InProcessSandboxes):
+    """An engine that is away for the first leases."""
+
+    away = 3
+
+    @asynccontextmanager
+    async def lease(
+        self, limits: Limits, owner: Owner, *, runtime: str | None = None, isolation: Isolation = Isolation.NODE
+    ) -> AsyncIterator[Sandbox]:
+        self.away -= 1
+        if self.away >= 0:
+            raise EngineUnavailable("The Docker engine does not answer.")
+        async with super().lease(limits, owner, runtime=runtime, isolation=isolation) as sandbox:
+            yield sandbox
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waits with jitter be over at once."""
+    monkeypatch.setattr(random, "uniform", lambda _, __: 0.0)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("away", [3, MAX_LOST])
+async def test_an_engine_that_comes_back_in_time_costs_attempts_not_the_run(tmp_path: Path, away: int) -> None:
+    sandboxes = Away()
+    sandboxes.away = away
+    await sandboxes.start()
+    worker = Worker(sandboxes, 1)
+
+    async def works(assignment: Assignment, on_lines: OnLines) -> Outcome:
+        return await worker.perform(assignment, on_lines, lambda *_: asyncio.sleep(0))
+
+    async with dispatching(tmp_path, works) as (dispatcher, store, _):
+        record = await dispatcher.wait(await begin(dispatcher, store, chain("a")), 20)
+        (attempts,) = [n.attempts for n in await store.node_runs(record.run_id) if n.node == "a"]
+        found = [attempt.status for attempt in attempts]
+        if away < MAX_LOST:
+            assert record.status is RunStatus.COMPLETED
+            assert found == [*[AttemptStatus.LOST] * away, AttemptStatus.SUCCEEDED]
+        else:
+            assert record.status is RunStatus.FAILED
+            assert record.failure is not None
+            assert record.failure.code == "lost"
+            assert "lost 5 times; of the last one: The Docker engine does not answer." in record.failure.message
+            assert found == [AttemptStatus.LOST] * away
+
+
+async def test_an_attempt_gets_the_runtime_and_the_isolation_of_its_graph(tmp_path: Path) -> None:
+    seen: list[Assignment] = []
+
+    async def looks(assignment: Assignment, _: OnLines) -> Outcome:
+        seen.append(assignment)
+        return wrote()
+
+    graph = replace(chain("a"), runtime="runsc", isolation=Isolation.RUN)
+    async with dispatching(tmp_path, looks, ("runc", "runsc"), max_state_values=7) as (dispatcher, store, _):
+        await dispatcher.wait(await begin(dispatcher, store, graph), 10)
+    (assignment,) = seen
+    assert (assignment.runtime, assignment.isolation, assignment.max_state_values) == ("runsc", Isolation.RUN, 7)
+
+
+async def test_a_run_whose_runtime_is_gone_fails_and_says_so(tmp_path: Path) -> None:
+    async with dispatching(tmp_path, allowed=("runc",)) as (dispatcher, store, transport):
+        run_id = await begin(dispatcher, store, replace(chain("a"), runtime="runsc"), {"x": 1})
+        record = await dispatcher.wait(run_id, 10)
+        assert (record.status, record.final_state) == (RunStatus.FAILED, {"x": 1})
+        message = "This deployment does not run 'runsc': a graph may name 'runc'."
+        assert record.failure == Failure("runtime_not_allowed", message)
+        assert (await followed(dispatcher, run_id))[-1].status == "failed"
+        assert transport.asked == []
+
+
+async def test_whatever_ends_a_run_its_sandboxes_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def does_as_told(assignment: Assignment, _: OnLines) -> Outcome:
+        if assignment.key.node == "sleeps":
+            await asyncio.sleep(60)
+        status = AttemptStatus.ERROR
+        return wrote() if assignment.key.node == "works" else Broken(status, Failure("error", "No."), Usage())
+
+    async with dispatching(tmp_path, does_as_told) as (dispatcher, store, transport):
+        for name, status in (("works", RunStatus.COMPLETED), ("fails", RunStatus.FAILED)):
+            run_id = await begin(dispatcher, store, chain(name))
+            assert (await dispatcher.wait(run_id, 10)).status is status
+            assert transport.ended.pop() == run_id
+
+        run_id = await begin(dispatcher, store, chain("sleeps"))
+        await asyncio.sleep(0.05)
+        await dispatcher.cancel(run_id)
+        assert transport.ended.pop() == run_id
+
+        run_id = await begin(dispatcher, store, replace(chain("sleeps"), timeout_s=0.05))
+        assert (await dispatcher.wait(run_id, 10)).status is RunStatus.FAILED
+        assert transport.ended.pop() == run_id
+
+        with monkeypatch.context() as broken:
+            broken.setattr(RunActor, "_commit", None)
+            run_id = await begin(dispatcher, store, chain("works"))
+            assert (await dispatcher.wait(run_id, 10)).status is RunStatus.FAILED
+            assert transport.ended.pop() == run_id
+
+        run_id = await begin(dispatcher, store, chain("sleeps"))
+        await asyncio.sleep(0.05)
+        await dispatcher.close()
+        assert transport.ended == [run_id]
+
+
+async def test_a_run_that_cannot_be_let_go_is_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(_: str) -> None:
+        raise RuntimeError("a defect")
+
+    async with dispatching(tmp_path) as (dispatcher, store, transport):
+        monkeypatch.setattr(transport, "end_run", breaks)
+        record = await dispatcher.wait(await begin(dispatcher, store, chain("a")), 10)
         assert record.status is RunStatus.COMPLETED
 
 
@@ -194,7 +335,35 @@ async def test_cancel_stops_the_attempt_and_wins(tmp_path: Path) -> None:
         assert transport.stopped == ["a"]
         assert (await dispatcher.cancel(run_id)).status is RunStatus.CANCELLED
         (attempt,) = next(n for n in await store.node_runs(run_id) if n.node == "a").attempts
-        assert attempt.status is AttemptStatus.CANCELLED
+        assert (attempt.status, attempt.usage) == (AttemptStatus.CANCELLED, STOPPED)
+
+
+async def test_what_comes_too_late_to_count_was_used_all_the_same(tmp_path: Path) -> None:
+    async def cannot_be_stopped(_: Assignment, __: OnLines) -> Outcome:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return wrote(late=1)
+        raise AssertionError
+
+    async with dispatching(tmp_path, cannot_be_stopped) as (dispatcher, store, transport):
+        run_id = await begin(dispatcher, store, chain("a"))
+        await asked(transport)
+        assert (await dispatcher.cancel(run_id)).final_state == {}
+        assert await last_attempt(store, run_id) == (AttemptStatus.CANCELLED, Usage(wall_s=0.01))
+
+
+async def test_a_store_that_keeps_no_usage_spoils_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unavailable(*_: object) -> None:
+        raise Unavailable("database is locked", code="store_unavailable")
+
+    async with dispatching(tmp_path, sleeps) as (dispatcher, store, transport):
+        monkeypatch.setattr(store, "record_usage", unavailable)
+        run_id = await begin(dispatcher, store, chain("a"))
+        await asked(transport)
+        assert (await dispatcher.cancel(run_id)).status is RunStatus.CANCELLED
+        assert await last_attempt(store, run_id) == (AttemptStatus.CANCELLED, None)
+        assert transport.ended == [run_id]
 
 
 async def test_a_run_can_be_cancelled_at_any_moment_from_its_first(tmp_path: Path) -> None:
@@ -263,12 +432,17 @@ async def test_the_same_idempotency_key_gives_the_same_run(tmp_path: Path) -> No
 
 
 async def test_a_state_over_its_limits_is_refused(tmp_path: Path) -> None:
-    async with dispatching(tmp_path, max_state_kb=1, max_state_keys=10) as (dispatcher, store, _):
+    async with dispatching(tmp_path, max_state_kb=1, max_state_keys=10, max_state_values=20) as (dispatcher, store, _):
         version, _ = await store.save_graph(chain("a"))
-        for state in ({"x": "y" * 2000}, {str(n): n for n in range(11)}):
+        states: dict[str, dict[str, Json]] = {
+            "state_too_large": {"x": "y" * 2000},
+            "too_many_keys": {str(n): n for n in range(11)},
+            "too_many_values": {"x": [[1]] * 10},
+        }
+        for code, state in states.items():
             with pytest.raises(InvalidInput) as refused:
                 await dispatcher.submit(version.graph_id, state)
-            assert refused.value.problems[0].path == "initial_state"
+            assert [(each.path, each.code) for each in refused.value.problems] == [("initial_state", code)]
         with pytest.raises(NotFound):
             await dispatcher.submit("graph_nowhere", {})
         assert (await store.list_runs()).items == ()
@@ -281,6 +455,7 @@ async def test_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Pat
             await asyncio.sleep(0)
         await dispatcher.close()
         assert transport.stopped == ["a"]
+        assert await last_attempt(store, running) == (AttemptStatus.LOST, STOPPED)
         for run_id in (running, waiting):
             assert (await store.run(run_id)).status is RunStatus.INTERRUPTED
         with pytest.raises(Unavailable):
