@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sandgraph.api.services import Services
 from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull, Unavailable
+from sandgraph.execution.runtimes import refusal
 from sandgraph.model.graph import Graph, problems
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
@@ -33,6 +34,7 @@ from sandgraph.store.records import (
 T = TypeVar("T")
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+RUNTIMES = ("runc", "runsc")
 CEILING = Limits(cpus=2, memory_mb=1_024, timeout_s=600, pids=256, tmp_mb=256, output_kb=16_384)
 
 
@@ -56,7 +58,9 @@ class FakeCatalog:
         return self._register(CodeKind.TOOL, name, code, description)
 
     async def create_graph(self, graph: Graph) -> tuple[GraphVersion, bool]:
+        refused = refusal(graph, RUNTIMES)
         found = [
+            *([Problem("runtime", "runtime_not_allowed", refused)] if refused else []),
             *problems(graph, CEILING),
             *(
                 Problem(path, "unknown_function", f"No function {name!r} is registered; register it first.")
@@ -263,8 +267,9 @@ class FakeReader:
         await self.run_summary(run_id)
         failure = Failure("timeout", "It took longer than 1 s.", node="work")
         later = NOW + timedelta(seconds=1.5)
+        usage = Usage(wall_s=1.0, pids_peak=3, signal=9, queue_s=0.5, start_s=0.25)
         tries = (
-            AttemptRecord(1, AttemptStatus.TIMEOUT, failure, Usage(wall_s=1.0), NOW + timedelta(seconds=1), later),
+            AttemptRecord(1, AttemptStatus.TIMEOUT, failure, usage, NOW + timedelta(seconds=1), later),
             AttemptRecord(2, AttemptStatus.RUNNING, None, None, later, None),
         )
         return [

@@ -135,7 +135,7 @@ def _show_nodes(console: Console, status: JsonObject) -> None:
         usage = cast("dict[str, float | None]", (attempts[-1].get("usage") or {}) if attempts else {})
         cells = [
             f"{(usage.get('wall_s') or 0) * 1000:.0f} ms" if usage else "",
-            f"{(usage.get('start_s') or 0) * 1000:.0f} ms" if usage else "",
+            f"{((usage.get('queue_s') or 0) + (usage.get('start_s') or 0)) * 1000:.0f} ms" if usage else "",
             f"{(usage.get('cpu_s') or 0) * 1000:.0f} ms" if usage else "",
             f"{(usage.get('peak_memory_bytes') or 0) / 2**20:.1f} MiB" if usage else "",
             f"{usage.get('output_bytes') or 0} B" if usage else "",

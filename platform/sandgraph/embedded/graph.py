@@ -46,15 +46,31 @@ class WorkflowGraph:
         start_node: Where runs start; without it, at the node of type START.
         max_steps: Most node runs, start and end not counted, that a run may take.
         timeout_s: Longest that a run may take, in seconds.
+        isolation: ``node``: each attempt has a sandbox of its own; ``run``: the attempts of one run share sandboxes.
+        runtime: OCI runtime of the sandboxes, one that the engine's settings allow; without it the deployment's.
 
     Raises:
         InvalidInput: An argument is wrong; its ``problems`` say where.
     """
 
     def __init__(
-        self, name: str, *, start_node: str | None = None, max_steps: int | None = None, timeout_s: float | None = None
+        self,
+        name: str,
+        *,
+        start_node: str | None = None,
+        max_steps: int | None = None,
+        timeout_s: float | None = None,
+        isolation: str | None = None,
+        runtime: str | None = None,
     ) -> None:
-        given = {"name": name, "start_node": start_node, "max_steps": max_steps, "timeout_s": timeout_s}
+        given = {
+            "name": name,
+            "start_node": start_node,
+            "max_steps": max_steps,
+            "timeout_s": timeout_s,
+            "isolation": isolation,
+            "runtime": runtime,
+        }
         self._head: dict[str, object] = {key: value for key, value in given.items() if value is not None}
         self._nodes: list[dict[str, object]] = []
         self._edges: list[dict[str, object]] = []

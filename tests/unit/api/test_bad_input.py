@@ -135,7 +135,13 @@ CASES = {
     ),
     "an unknown on_max": Case(GRAPH, with_node(on_max="explode"), "nodes[1].on_max", "unknown_value"),
     "a join that is not there yet": Case(GRAPH, with_node(join="any"), "nodes[1].join", "unknown_value"),
-    "an isolation that is not there yet": Case(GRAPH, graph(isolation="run"), "isolation", "unknown_value"),
+    "an unknown isolation": Case(GRAPH, graph(isolation="graph"), "isolation", "unknown_value"),
+    "an isolation of none": Case(GRAPH, graph(isolation=None), "isolation", "unknown_value"),
+    "a runtime that the deployment does not allow": Case(
+        GRAPH, graph(runtime="crun"), "runtime", "runtime_not_allowed"
+    ),
+    "a runtime without name": Case(GRAPH, graph(runtime=""), "runtime", "too_short"),
+    "a runtime that is a list": Case(GRAPH, graph(runtime=["runc"]), "runtime", "wrong_type"),
     "a condition that does not compile": Case(
         GRAPH, with_edge(condition="state. >= 3"), "edges[0].condition", "syntax_error"
     ),
@@ -182,6 +188,7 @@ CASES = {
         "state_too_deep",
     ),
     "a large body": Case(RUN, run({"long": "x" * 40_000, "a": [2**63]}), "initial_state.a[0]", "integer_out_of_range"),
+    "a state with too many values": Case(RUN, run({"k": [[1]] * 250}), "initial_state", "too_many_values"),
     "a state with too many keys": Case(RUN, run({f"k{i}": 1 for i in range(51)}), "initial_state", "too_many_keys"),
     "an integer that is too large": Case(
         RUN, run({"a": [1, {"b": 2**63}]}), "initial_state.a[1].b", "integer_out_of_range"

@@ -91,6 +91,17 @@ def test_a_graphs_document_makes_the_same_graph_again(client: TestClient, graph_
     assert client.get("/graph/list?name=other").json()["graphs"] == []
 
 
+def test_a_graph_may_name_an_isolation_and_a_runtime(client: TestClient) -> None:
+    client.post("/nodes/register", json=DOUBLE)
+    made = client.post("/graph/create", json={**GRAPH, "isolation": "run", "runtime": "runsc"})
+    assert made.status_code == 201
+    document = client.get(f"/graph/{made.json()['graph_id']}").json()["graph"]
+    assert (document["isolation"], document["runtime"]) == ("run", "runsc")
+    assert client.post("/graph/create", json=document).status_code == 200
+    assert client.post("/graph/create", json={**GRAPH, "isolation": "node", "runtime": None}).status_code == 201
+    assert client.post("/graph/create", json=GRAPH).status_code == 200
+
+
 def test_run_waits_and_gives_the_final_state(client: TestClient, graph_id: str) -> None:
     answer = client.post("/graph/run", json={"graph_id": graph_id, "initial_state": {"input": 5}})
     assert answer.status_code == 200
@@ -141,7 +152,18 @@ def test_run_async_status_state_and_cancel(client: TestClient, world: World, gra
 
     status = client.get(f"/graph/status/{run_id}").json()
     assert status["current_nodes"] == ["work"]
-    assert status["node_runs"][1]["attempts"][0]["usage"]["wall_s"] == 1
+    assert status["node_runs"][1]["attempts"][0]["usage"] == {
+        "wall_s": 1.0,
+        "cpu_s": None,
+        "peak_memory_bytes": None,
+        "pids_peak": 3,
+        "output_bytes": 0,
+        "oom_kills": 0,
+        "exit_code": None,
+        "signal": 9,
+        "queue_s": 0.5,
+        "start_s": 0.25,
+    }
     assert client.get(f"/graph/state/{run_id}").json()["data"] == {"input": 1}
 
     cancelled = client.post(f"/graph/cancel/{run_id}")

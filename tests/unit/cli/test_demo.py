@@ -32,7 +32,8 @@ def text_of(console: Console) -> str:
 def test_the_table_of_nodes_fits_a_terminal_of_80_columns(console: Console) -> None:
     usage = {
         "wall_s": 12.345,
-        "start_s": 12.345,
+        "queue_s": 10.0,
+        "start_s": 2.345,
         "cpu_s": 12.345,
         "peak_memory_bytes": 2**20 * 123.4,
         "output_bytes": 1234,

@@ -69,6 +69,15 @@ def data(engine: WorkflowEngine, graph: WorkflowGraph, state: dict[str, object] 
 # Graphs
 
 
+def test_a_graph_may_name_a_runtime_that_the_settings_allow() -> None:
+    with WorkflowEngine(sandbox="inprocess", runtimes="runsc") as own:
+        allowed = WorkflowGraph("g", start_node="a", runtime="runsc", isolation="run").add_node("a", lambda _: {"n": 1})
+        assert data(own, allowed) == {"n": 1}
+        with pytest.raises(InvalidInput) as refused:
+            own.register_graph(WorkflowGraph("g", start_node="a", runtime="kata").add_node("a", lambda _: None))
+        assert [(each.path, each.code) for each in refused.value.problems] == [("runtime", "runtime_not_allowed")]
+
+
 def test_the_first_example() -> None:
     def process(state: WorkflowState) -> None:
         state.set("output", state.get("input") * 2)

@@ -80,16 +80,18 @@ class ErrorAnswer(Answer):
 
 
 class UsageAnswer(Answer):
-    """What one attempt used, as far as it was measured."""
+    """What one attempt used, as far as it was measured; the sandbox's own supervisor counts in it."""
 
-    wall_s: float
-    cpu_s: float | None
-    peak_memory_bytes: int | None
-    output_bytes: int
-    oom_kills: int
-    exit_code: int | None
-    signal: int | None
-    start_s: float = Field(description="Seconds spent waiting for a started sandbox.")
+    wall_s: float = Field(description="Seconds from dispatch into the sandbox to the outcome.")
+    cpu_s: float | None = Field(description="CPU seconds, user and system, of all processes in the sandbox.")
+    peak_memory_bytes: int | None = Field(description="Most memory of the sandbox; `/tmp` counts.")
+    pids_peak: int | None = Field(description="Most processes and threads in the sandbox at one time.")
+    output_bytes: int = Field(description="Bytes that the submission printed.")
+    oom_kills: int = Field(description="Processes that the kernel killed for memory.")
+    exit_code: int | None = Field(description="Of the process that ran the function, where it exited.")
+    signal: int | None = Field(description="That ended that process, where one did.")
+    queue_s: float = Field(description="Seconds that the attempt waited for a worker's slot.")
+    start_s: float = Field(description="Seconds from then until its sandbox was there.")
 
 
 class LogEntry(Answer):

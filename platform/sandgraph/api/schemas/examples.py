@@ -36,10 +36,12 @@ _USAGE: Example = {
     "wall_s": 0.008,
     "cpu_s": 0.006,
     "peak_memory_bytes": 13_107_200,
+    "pids_peak": 3,
     "output_bytes": 12,
     "oom_kills": 0,
     "exit_code": None,
     "signal": None,
+    "queue_s": 0.0,
     "start_s": 0.002,
 }
 _ATTEMPT: Example = {"attempt": 1, "status": "succeeded", "error": None, "usage": _USAGE, **_TIMES}

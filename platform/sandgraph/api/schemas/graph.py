@@ -12,7 +12,7 @@ from sandgraph.api.schemas.tree import containers
 from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse, refuse_crowds
 from sandgraph.errors import InvalidInput
 from sandgraph.model.graph import DEFAULT_MAX_STEPS, MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, OnMax
-from sandgraph.model.limits import Limits
+from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
 from sandgraph.settings import Settings
@@ -71,7 +71,10 @@ class RetryDocument(Submitted):
     """What becomes of a failed attempt: exponential back-off."""
 
     max_attempts: int = Field(
-        default=_RETRY.max_attempts, ge=1, le=MAX_ATTEMPTS, description="In all, the first among them."
+        default=_RETRY.max_attempts,
+        ge=1,
+        le=MAX_ATTEMPTS,
+        description="In all, the first among them; those that were lost do not count.",
     )
     initial_s: float = Field(
         default=_RETRY.initial_s, ge=0, le=86_400, description="Seconds before the second attempt."
@@ -81,7 +84,9 @@ class RetryDocument(Submitted):
     jitter: bool = Field(default=_RETRY.jitter, description="Whether a wait is a random part of itself.")
     # Fail-fast: the list may be as long as a body.
     on: Annotated[list[Retryable], FailFast()] = Field(
-        default=["error", "lost", "oom", "timeout"], max_length=8, description="Which failures are tried again."
+        default=["error", "lost", "oom", "timeout"],
+        max_length=8,
+        description="Which failures are tried again; `lost` always is.",
     )
 
 
@@ -172,7 +177,14 @@ class GraphDocument(Submitted):
     )
     max_steps: int = Field(default=DEFAULT_MAX_STEPS, ge=1, description="Most node runs that a run may take.")
     timeout_s: float | None = Field(default=None, gt=0, description="Longest that a run may take, in seconds.")
-    isolation: Literal["node"] = Field(default="node", description="Every attempt gets a sandbox of its own.")
+    isolation: Annotated[Isolation, Field(strict=False)] = Field(
+        default=Isolation.NODE,
+        description="`node`: every attempt gets a sandbox of its own. `run`: the attempts of one run share sandboxes, "
+        "one after another, wiped in between.",
+    )
+    runtime: Label | None = Field(
+        default=None, description="OCI runtime of the sandboxes, one that the deployment allows; without it its own."
+    )
 
 
 def parse_graph(document: object, settings: Settings) -> Graph:
@@ -192,6 +204,8 @@ def parse_graph(document: object, settings: Settings) -> Graph:
         start_node=read.start_node,
         max_steps=steps,
         timeout_s=read.timeout_s,
+        isolation=read.isolation,
+        runtime=read.runtime,
     )
 
 

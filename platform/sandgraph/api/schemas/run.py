@@ -13,7 +13,7 @@ from sandgraph.api.schemas.graph import Label
 from sandgraph.api.schemas.tree import Location, containers, items, path
 from sandgraph.api.schemas.validation import Submitted, parse
 from sandgraph.errors import InvalidInput, Problem
-from sandgraph.model.state import Json
+from sandgraph.model.state import Json, has_more_values
 from sandgraph.settings import Settings
 
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
@@ -53,6 +53,9 @@ def parse_run(document: object, settings: Settings) -> NewRun:
     if len(state) > settings.max_state_keys:
         message = f"The state has {len(state)} keys; it may have {settings.max_state_keys}."
         raise InvalidInput.at("initial_state", "too_many_keys", message)
+    if has_more_values(cast("Mapping[str, Json]", state), settings.max_state_values):
+        message = f"The state has more than the {settings.max_state_values} values that it may have."
+        raise InvalidInput.at("initial_state", "too_many_values", message)
     problem = next(_wrong(state, settings.max_state_depth), None)
     if problem is not None:
         raise InvalidInput([problem])
