@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
         max_steps=5_000,
         max_state_depth=8,
         max_state_keys=50,
-        max_state_values=500,
+        max_state_values=1_000,
     )
 
 

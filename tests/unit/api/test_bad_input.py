@@ -188,7 +188,7 @@ CASES = {
         "state_too_deep",
     ),
     "a large body": Case(RUN, run({"long": "x" * 40_000, "a": [2**63]}), "initial_state.a[0]", "integer_out_of_range"),
-    "a state with too many values": Case(RUN, run({"k": [[1]] * 250}), "initial_state", "too_many_values"),
+    "a state with too many values": Case(RUN, run({"k": [[1]] * 500}), "initial_state", "too_many_values"),
     "a state with too many keys": Case(RUN, run({f"k{i}": 1 for i in range(51)}), "initial_state", "too_many_keys"),
     "an integer that is too large": Case(
         RUN, run({"a": [1, {"b": 2**63}]}), "initial_state.a[1].b", "integer_out_of_range"
