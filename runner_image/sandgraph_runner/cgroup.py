@@ -114,12 +114,10 @@ class _Peak:
         self._peak = _File(root, (peak, peak_v1))
         self._earlier = 0
         self._seen = 0
-        self._is_first = True
 
     def begin(self) -> None:
-        # Before the first attempt nothing but our own start has used anything: its peak belongs to the sandbox.
-        self._earlier = 0 if self._is_first else _number(self._peak.read()) or 0
-        self._is_first = False
+        # That of the sandbox's start, which takes more processes than most attempts, or of an earlier attempt.
+        self._earlier = _number(self._peak.read()) or 0
         self._seen = 0
         self.sample()
 

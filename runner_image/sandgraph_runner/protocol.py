@@ -173,8 +173,8 @@ class Used(Record):
 
     Attributes:
         cpu_s: CPU seconds of all processes, the supervisor among them.
-        peak_memory_bytes: Most memory at one time, ``/tmp`` and the supervisor among it. Of a second attempt in one
-            sandbox it is exact where it is above the earlier ones', else the most that was seen.
+        peak_memory_bytes: Most memory at one time, ``/tmp`` and the supervisor among it: exact where it is above the
+            sandbox's peak before the attempt, else the most that was seen, which is looked for now and then.
         pids_peak: Most processes and threads at one time, the supervisor among them; likewise. None if unknown.
         oom_kills: Processes the kernel killed for memory.
     """

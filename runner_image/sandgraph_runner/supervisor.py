@@ -29,6 +29,8 @@ from sandgraph_runner.wire import OwnerGone, Wire
 #: Exit codes: everything was reported, or nobody is left to report to; what the owner sent is not the protocol.
 EXIT_DONE, EXIT_PROTOCOL = 0, 4
 
+# The first one soon: of an attempt that is killed, what it used is known from here alone.
+_FIRST_HEARTBEAT_S = 0.1
 _HEARTBEAT_S = 0.5
 # How often ended orphans are collected: as zombies they would count as processes.
 _TICK_S = 0.25
@@ -141,9 +143,10 @@ class Attempt:
 
     def _watch(self, tick_s: float) -> None:
         """Serve the child until there is an outcome, or none can come."""
-        beat = self._started + _HEARTBEAT_S
+        beat = self._started + _FIRST_HEARTBEAT_S
         while not self._message.is_settled and not self._capture.is_over and self._status is None:
-            for fd, _ in self._poll.poll(tick_s * 1000):
+            wait_s = min(tick_s, max(0.0, beat - time.monotonic()))
+            for fd, _ in self._poll.poll(wait_s * 1000 + 1):
                 # A child can open the other end of its pipes and be quicker to read them.
                 with suppress(BlockingIOError):
                     self._handlers[fd](fd)
