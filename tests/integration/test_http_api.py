@@ -127,6 +127,33 @@ def test_cancel_kills_a_running_node_at_once(served: Served) -> None:
     assert rest[-1]["status"] == "cancelled"
     again = served.client.post(f"/graph/cancel/{started['run_id']}")
     assert again.status_code == 200
+    (attempt,) = again.json()["node_runs"][1]["attempts"]
+    assert attempt["status"] == "cancelled"
+    assert attempt["usage"]["output_bytes"] == len("asleep\n")
+    for name in ("wall_s", "start_s", "cpu_s", "pids_peak"):
+        assert attempt["usage"][name] > 0, name
+
+
+@pytest.mark.parametrize("isolation", ["node", "run"])
+def test_the_attempts_of_a_run_share_a_sandbox_if_its_graph_says_so(served: Served, isolation: str) -> None:
+    served.register(
+        "import os\n"
+        "def where(state):\n"
+        "    supervisor = os.stat('/proc/self/ns/pid').st_ino, open('/proc/1/stat').read().split()[21]\n"
+        "    state.set('found', [*state.get('found'), sorted(os.listdir('/tmp'))])\n"
+        "    state.set('supervisors', [*state.get('supervisors'), str(supervisor)])\n"
+        "    open('/tmp/left', 'w').close()\n",
+        "where",
+    )
+    graph = served.graph_of("where", type="loop", max_iterations=3)
+    result = served.run({**graph, "isolation": isolation}, {"found": [], "supervisors": []})
+    assert result["status"] == "completed"
+    data = result["final_state"]["data"]
+    assert data["found"] == [[], [], []]
+    assert len(set(data["supervisors"])) == (1 if isolation == "run" else 3)
+    for entry in result["final_state"]["execution_log"][1:4]:
+        assert entry["usage"]["start_s"] > 0
+        assert entry["usage"]["pids_peak"] >= 2
 
 
 def test_live_records_come_while_the_node_still_runs(served: Served) -> None:
@@ -215,6 +242,15 @@ def test_a_condition_that_raises_fails_its_node_and_says_so(served: Served) -> N
     assert result["error"]["node"] == "f"
     assert "state.nothing > 1" in json.dumps(result["error"])
     assert "nothing" in result["error"]["message"]
+
+
+def test_a_runtime_that_the_deployment_does_not_have_is_refused(served: Served) -> None:
+    served.register("def f(state):\n    pass\n", "f")
+    own = served.get("/readyz")["sandboxes"]["runtime"]
+    assert served.run({**served.graph_of("f"), "runtime": own})["status"] == "completed"
+    problem = served.post("/graph/create", {**served.graph_of("f"), "runtime": "other"}, expected=(422,))
+    assert (problem["code"], problem["errors"][0]["path"]) == ("runtime_not_allowed", "runtime")
+    assert repr(own) in problem["detail"]
 
 
 def test_a_failed_attempt_is_retried(served: Served) -> None:
