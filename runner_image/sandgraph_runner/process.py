@@ -17,7 +17,8 @@ from sandgraph_runner import kernel
 from sandgraph_runner.account import Account, of_exception
 from sandgraph_runner.child import run_job
 from sandgraph_runner.loading import GIVEN
-from sandgraph_runner.protocol import Check, Frame, Job, Kind, Source
+from sandgraph_runner.protocol import Check, Frame, Job, Kind
+from sandgraph_runner.rehearsal import rehearse_child
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, as_message
 
 #: Exit code of a child that cannot even say why it has no outcome.
@@ -90,7 +91,7 @@ def _be_child(order: int, stdout: int, stderr: int, result: int) -> NoReturn:
     try:
         _set_up(order, stdout, stderr, result)
         pid = _getpid()
-        _warm_up()
+        rehearse_child()
         frame = _receive(order)
         os.close(order)
         outcome = _result(frame)
@@ -129,11 +130,6 @@ def _result(frame: Frame) -> bytes | Account:
         return _encode({"problems": [problem.to_meta() for problem in run_check(order)]}).encode()
     except BaseException as error:  # noqa: BLE001 - in a process that submitted code has had its hands on
         return of_exception(error)
-
-
-def _warm_up() -> None:
-    """Run a job of our own: the memory shared with the supervisor that it writes to is copied before there is haste."""
-    run_job(Job(function=Source("f", "def f(state):\n    return {'a': state.get('a')}\n")), b'{"a":1}')
 
 
 def _send(result: bytes | Account, pipe: int) -> int:
