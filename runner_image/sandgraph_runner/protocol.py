@@ -44,6 +44,7 @@ __all__ = [
     "Source",
     "Used",
     "encode",
+    "encode_head",
     "replace",
 ]
 
@@ -102,9 +103,13 @@ class Frame(Record):
 
 def encode(kind: Kind, meta: dict[str, object], body: bytes = b"") -> bytes:
     """Return the bytes of one frame."""
+    return encode_head(kind, meta, len(body)) + body
+
+
+def encode_head(kind: Kind, meta: dict[str, object], body_size: int) -> bytes:
+    """Return the bytes of a frame up to its body, for senders who will not copy a large one."""
     head = json.dumps(meta, separators=(",", ":")).encode()
-    size = _LENGTH.size + len(head) + len(body)
-    return b"".join((_HEADER.pack(size, kind), _LENGTH.pack(len(head)), head, body))
+    return _HEADER.pack(_LENGTH.size + len(head) + body_size, kind) + _LENGTH.pack(len(head)) + head
 
 
 class Decoder:

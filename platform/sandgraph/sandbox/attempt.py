@@ -28,6 +28,7 @@ from sandgraph_runner.protocol import (
     Reason,
     Report,
     encode,
+    encode_head,
     replace,
 )
 
@@ -113,7 +114,9 @@ class ContainerSandbox:
         """
         if self._keep:
             job = replace(job, keep=True)
-        request = encode(Kind.EXECUTE, job.to_meta(), state)
+        request = [encode_head(Kind.EXECUTE, job.to_meta(), len(state)), state]
+        # It may be large: once it is sent, and the caller lets go of it too, it is gone.
+        del state
         ending = await self._converse(request, job, timeout_s, on_log)
         if isinstance(ending, Broken):
             return ending
@@ -126,7 +129,7 @@ class ContainerSandbox:
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         """Check sources and expressions; what they print meanwhile is dropped."""
-        ending = await self._converse(encode(Kind.CHECK, check.to_meta()), check, timeout_s, _drop)
+        ending = await self._converse([encode(Kind.CHECK, check.to_meta())], check, timeout_s, _drop)
         if isinstance(ending, Broken):
             return ending
         try:
@@ -134,7 +137,9 @@ class ContainerSandbox:
         except ProtocolError as wrong:
             return verdict.invalid(wrong, self.usage())
 
-    async def _converse(self, request: bytes, bounds: Job | Check, timeout_s: float, on_log: OnLog) -> Broken | bytes:
+    async def _converse(
+        self, request: list[bytes], bounds: Job | Check, timeout_s: float, on_log: OnLog
+    ) -> Broken | bytes:
         """Send the request and listen to the end; on every way out but a result the container is being killed."""
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
@@ -173,13 +178,14 @@ class ContainerSandbox:
             return verdict.out_of_memory(self._limits, self.usage())
         return verdict.reported(report, ending.body, self._limits, bounds.max_output_bytes, self.usage())
 
-    async def _listen(self, request: bytes, bounds: Job | Check, on_log: OnLog) -> Frame | None:
+    async def _listen(self, request: list[bytes], bounds: Job | Check, on_log: OnLog) -> Frame | None:
         channel = self._container.channel
         # A byte may become a character but never two; each stream's last line may have no newline.
         printable = bounds.max_output_bytes + 2
         lines_left = max(bounds.max_output_bytes // BYTES_A_LINE, 1) + 2
         try:
             await channel.send(request)
+            request.clear()
         except OSError:
             return None
         while (frame := await channel.receive()) is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from sandgraph_runner.protocol import Decoder, Frame, ProtocolError
@@ -99,13 +99,18 @@ class Channel:
             raise ProtocolError("the sandbox spoke before it was asked")
         self._decoder = Decoder(max_frame_bytes)
 
-    async def send(self, data: bytes) -> None:
-        """Send all of it.
+    async def send(self, parts: Sequence[bytes]) -> None:
+        """Send all of them, large ones without a copy.
 
         Raises:
             OSError: The other side is gone.
         """
-        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        loop = asyncio.get_running_loop()
+        if sum(map(len, parts)) <= _CHUNK:
+            await loop.sock_sendall(self._socket, b"".join(parts))
+            return
+        for part in parts:
+            await loop.sock_sendall(self._socket, part)
 
     async def receive(self) -> Frame | None:
         """Return the next frame; None once the other side has gone, even where that cut a frame short.

@@ -159,7 +159,7 @@ async def test_being_alive_is_seen_without_waiting(ends: Ends) -> None:
 async def test_shutting_down_wakes_whoever_waits(ends: Ends) -> None:
     channel, _, _ = ends
     receiving = asyncio.create_task(channel.receive())
-    sending = asyncio.create_task(channel.send(b"x" * 10_000_000))
+    sending = asyncio.create_task(channel.send([b"x" * 10_000_000]))
     await asyncio.sleep(0.05)
     channel.shut_down()
     assert await asyncio.wait_for(receiving, 1) is None
