@@ -51,6 +51,7 @@ class Job(Record):
         max_result_bytes: Largest outcome of the child.
         max_depth: Deepest nesting of a state value.
         max_keys: Most top-level keys of the state.
+        max_values: Most values of the state at any depth: elements of arrays, and members of objects.
         keep: Whether another job may follow: the sandbox is then wiped and says HELLO again, instead of ending.
     """
 
@@ -70,6 +71,7 @@ class Job(Record):
     max_result_bytes: int = 5 * 1024 * 1024
     max_depth: int = 64
     max_keys: int = 10_000
+    max_values: int = 250_000
     keep: bool = False
 
     @classmethod

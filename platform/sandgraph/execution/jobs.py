@@ -64,6 +64,7 @@ class RunPlan:
             + _OUTCOME_OVERHEAD,
             max_depth=settings.max_state_depth,
             max_keys=settings.max_state_keys,
+            max_values=settings.max_state_values,
         )
         return Assignment(
             self.run_id,

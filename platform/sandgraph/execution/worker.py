@@ -76,7 +76,10 @@ class Worker:
             limits, owner, runtime=assignment.runtime, isolation=assignment.isolation
         ) as sandbox:
             progress.has_sandbox(sandbox)
-            outcome = await sandbox.execute(assignment.job, state, timeout_s=limits.timeout_s, on_log=on_log)
+            execution = sandbox.execute(assignment.job, state, timeout_s=limits.timeout_s, on_log=on_log)
+            # It may be large: once it is sent, nobody needs it.
+            del state
+            outcome = await execution
         if isinstance(outcome, Succeeded) and outcome.diff:
             left = _encoded("The state it would leave", outcome.diff.apply(assignment.state), assignment)
             if isinstance(left, Failure):

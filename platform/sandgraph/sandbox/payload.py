@@ -31,6 +31,9 @@ from sandgraph_runner.protocol import (
 _INTEGERS = range(-(2**63), 2**63)
 #: Levels of an outcome around the value of a state's key, with one to spare.
 _LEVELS_AROUND = 5
+#: Values of an outcome for each key that it changes: the operation and its three members; with one to spare.
+_VALUES_AROUND = 5
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CODE = re.compile(r"[a-z_]{1,64}")
 _PROBLEM_FIELDS = frozenset({"index", "code", "message", "line", "column"})
@@ -102,6 +105,8 @@ def read_answers(body: bytes, job: Job) -> Answers:
     """
     if len(body) > job.max_result_bytes:
         raise ProtocolError("the outcome is larger than allowed")
+    if _has_more_values(body, job.max_values + _VALUES_AROUND * job.max_keys):
+        raise ProtocolError(f"the outcome has more than the {job.max_values} values that a state may have")
     outcome = _object(body)
     if outcome.keys() != OUTCOME_FIELDS:
         raise ProtocolError("an outcome's fields are not those of the protocol")
@@ -194,6 +199,15 @@ def _object(data: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ProtocolError("what was sent is not a JSON object")
     return value
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Tell, without parsing it, whether JSON text has more values than that: parsing holds up everybody else."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") <= most:
+        return False
+    bare = _STRING.sub(b"", body)
+    # Each container has one value more than it has commas, unless it is empty.
+    return bare.count(b",") + bare.count(b"[") + bare.count(b"{") > most
 
 
 def _integer(text: str) -> int:

@@ -303,3 +303,29 @@ def test_a_version() -> None:
 def test_what_is_no_version(frame: Frame) -> None:
     with pytest.raises(ProtocolError):
         read_version(frame)
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ([1] * 1000, True),
+        ([1] * 1100, False),
+        ([[]] * 1100, False),
+        ([{"a": 1}] * 540, False),
+        ([{"a": 1}] * 490, True),
+        (['a,[{"\\ ,'] * 900, True),
+        (",[{" * 5000, True),
+    ],
+    ids=range(7),
+)
+def test_more_values_than_a_state_may_have_are_not_even_parsed(
+    value: object, monkeypatch: pytest.MonkeyPatch, *, fits: bool
+) -> None:
+    job = Job(function=Source("f", ""), max_values=1000, max_keys=10)
+    body = json.dumps({**OUTCOME, "ops": [{"op": "set", "key": "k", "value": value}]}).encode()
+    if fits:
+        assert read_answers(body, job).diff
+        return
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(ProtocolError, match="1000 values"):
+        read_answers(body, job)
