@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cable import Cable, plugged
 from served import containers_of, serve
-from tests.integration.sandbox.test_lifecycle import Cable, cable
 
 from sandgraph.bootstrap import Platform, open_platform
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.model.run import AttemptStatus, RunStatus
 from sandgraph.settings import load_settings
-
-__all__ = ["cable"]
 
 pytestmark = pytest.mark.docker
 
@@ -30,6 +28,12 @@ GRAPH = Graph(
     (Node("start", NodeType.START), *(Node(name, function="nap") for name in "abc"), Node("end", NodeType.END)),
     (Edge("start", "a"), Edge("a", "b"), Edge("b", "c"), Edge("c", "end")),
 )
+
+
+@pytest.fixture
+async def cable(tmp_path: Path) -> AsyncIterator[Cable]:
+    async with plugged(tmp_path) as cable:
+        yield cable
 
 
 async def attempts(platform: Platform, run_id: str) -> dict[str, list[AttemptStatus]]:

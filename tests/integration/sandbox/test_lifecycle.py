@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from cable import Cable, plugged
 
 from sandgraph.errors import EngineUnavailable
 from sandgraph.model.limits import Limits
@@ -187,55 +187,10 @@ async def test_what_a_killed_process_left_dies_by_itself_and_is_reaped(settings:
     assert await containers(client, settings) == []
 
 
-class Cable:
-    """Between a pool and the engine's socket, to be pulled out and put back."""
-
-    def __init__(self, path: Path, engine: str) -> None:
-        self.path = path
-        self._engine = engine
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._pipes: set[asyncio.Task[None]] = set()
-
-    async def plug(self) -> None:
-        self._server = await asyncio.start_unix_server(self._connect, self.path)
-
-    async def pull(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.path.unlink(missing_ok=True)
-        for writer in self._writers:
-            writer.transport.abort()
-        if self._pipes:
-            await asyncio.wait(self._pipes)
-        self._writers.clear()
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_unix_connection(self._engine)
-        self._writers |= {writer, far_writer}
-        for pipe in (self._pipe(reader, far_writer), self._pipe(far_reader, writer)):
-            task = asyncio.create_task(pipe)
-            self._pipes.add(task)
-            task.add_done_callback(self._pipes.discard)
-
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-
 @pytest.fixture
 async def cable(tmp_path: Path) -> AsyncIterator[Cable]:
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not address.startswith("unix://"):
-        missing = "this test cuts the engine's socket file, and DOCKER_HOST names none"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
-    cable = Cable(tmp_path / "engine.sock", address.removeprefix("unix://"))
-    await cable.plug()
-    yield cable
-    await cable.pull()
+    async with plugged(tmp_path) as cable:
+        yield cable
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the SDK forgets to close a socket that does not connect
