@@ -9,7 +9,17 @@ if __name__ == "__main__":
     if not __package__:
         # Started by path: imports begin where the package is, and never inside of it.
         package = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib costs each start 4 ms
-        sys.path[:] = [os.path.dirname(package), *(path for path in sys.path if path != package)]  # noqa: PTH120
+        root, version = os.path.dirname(package), f"python3.{sys.version_info.minor}"  # noqa: PTH120
+        sys.path[:] = [root, *(path for path in sys.path if path != package)]
+        # What an image of the operator's installs. Last, so that it hides neither the standard library nor the runner;
+        # without `site`, so that none of its code runs before it is imported.
+        folders = (
+            f"{root}/packages",
+            f"{sys.prefix}/lib/{version}/site-packages",
+            f"/usr/local/lib/{version}/dist-packages",
+            "/usr/lib/python3/dist-packages",
+        )
+        sys.path += [folder for folder in folders if os.path.isdir(folder) and folder not in sys.path]  # noqa: PTH112
     if sys.argv[1:] == ["--version"]:
         from sandgraph_runner.protocol import VERSION
 
