@@ -244,3 +244,20 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(supervisor: Supervi
     time.sleep(0.1)
     supervisor.send(Job(function=source("return {'x': 1}")))
     assert supervisor.ended().changes == {"x": 1}
+
+
+def test_one_that_is_kept_does_not_grow(supervisor: Supervisor) -> None:
+    def resident_kb() -> int:
+        status = Path(f"/proc/{supervisor.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    supervisor.hello()
+    sizes = []
+    for _ in range(12):
+        supervisor.send(
+            Job(function=source("state.set('text', state.get('text') + 'x')"), keep=True), {"text": "x" * 10**6}
+        )
+        assert len(supervisor.reported().changes["text"]) == 10**6 + 1
+        supervisor.hello()
+        sizes.append(resident_kb())
+    assert max(sizes[6:]) < max(sizes[:6]) + 1000
