@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sandgraph_runner.protocol import (
     OVERHEAD,
+    VERSION,
     Check,
     Condition,
     Decoder,
@@ -140,3 +141,18 @@ def test_a_report_needs_every_field() -> None:
     del meta["signal"]
     with pytest.raises(ProtocolError):
         Report.from_meta(meta)
+
+
+def test_other_fields_mean_another_version() -> None:
+    fields = {kind.__name__: " ".join(vars(kind())) for kind in (Job, Check, Report, Used)}
+    # An image of the same version that knows other fields would end every attempt: raise VERSION with any change here.
+    assert (VERSION, fields) == (
+        2,
+        {
+            "Job": "function tools before again is_last after run_id node iteration attempt idempotency_key "
+            "max_output_bytes max_line_bytes max_result_bytes max_depth max_keys max_values keep",
+            "Check": "sources expressions max_output_bytes max_line_bytes max_result_bytes",
+            "Report": "reason message used output_bytes exit_code signal",
+            "Used": "cpu_s peak_memory_bytes pids_peak oom_kills",
+        },
+    )
