@@ -59,7 +59,8 @@ class ContainerSandbox:
         container: A started one that nobody has used.
         limits: The limits that it has.
         tasks: Owns what goes on after a call has returned.
-        can_kill_supervisor: Whether its runtime lets submitted code send SIGKILL to PID 1.
+        gvisor: Whether its runtime is gVisor: submitted code can then send SIGKILL to PID 1, and the engine may count
+            for it what the whole machine uses.
         start_s: Seconds its lease waited for it.
         is_first: Whether it has had no job before.
         keep: Whether another job is to follow; then `is_reusable` tells whether it can.
@@ -72,7 +73,7 @@ class ContainerSandbox:
         limits: Limits,
         tasks: Tasks,
         *,
-        can_kill_supervisor: bool = False,
+        gvisor: bool = False,
         start_s: float = 0.0,
         is_first: bool = True,
         keep: bool = False,
@@ -81,8 +82,8 @@ class ContainerSandbox:
         self._container = container
         self._limits = limits
         self._tasks = tasks
-        self._can_kill_supervisor = can_kill_supervisor
-        self._measured = Measured(start_s=start_s, is_first=is_first)
+        self._gvisor = gvisor
+        self._measured = Measured(start_s=start_s, engine_knows=is_first and not gvisor)
         self._keep = keep
         self._is_used = False
         self._has_reported = False
@@ -216,7 +217,7 @@ class ContainerSandbox:
         self._kill()
         return verdict.post_mortem(
             state,
-            can_kill_supervisor=self._can_kill_supervisor,
+            can_kill_supervisor=self._gvisor,
             limits=self._limits,
             diagnostics=self._container.channel.diagnostics,
             usage=self.usage(),

@@ -20,12 +20,12 @@ class Measured:
 
     Args:
         start_s: Seconds its lease waited for the sandbox.
-        is_first: Whether the container has had no attempt before: then the engine's figures are this attempt's.
+        engine_knows: Whether what the engine counts for the container is this attempt's.
     """
 
-    def __init__(self, *, start_s: float, is_first: bool) -> None:
+    def __init__(self, *, start_s: float, engine_knows: bool) -> None:
         self._start_s = start_s
-        self._is_first = is_first
+        self._engine_knows = engine_knows
         self._began: float | None = None
         self._wall_s: float | None = None
         self._used: Used | None = None
@@ -50,7 +50,7 @@ class Measured:
 
     def note_engine(self, usage: ContainerUsage | None) -> None:
         """Take what the engine said before it killed."""
-        if self._is_first and usage is not None:
+        if self._engine_knows and usage is not None:
             self._engine = usage
 
     def usage(self) -> Usage:

@@ -132,7 +132,7 @@ class SandboxPool:
             container,
             limits,
             parts.fleet.tasks,
-            can_kill_supervisor=is_gvisor(runtime),
+            gvisor=is_gvisor(runtime),
             start_s=time.monotonic() - began,
             is_first=is_first,
             keep=isolation is Isolation.RUN,

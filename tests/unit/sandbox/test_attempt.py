@@ -16,6 +16,7 @@ from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, LogLine
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import start_container
+from sandgraph.sandbox.observed import ContainerUsage
 from sandgraph.sandbox.spec import Broken, CheckProblem, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks
 from sandgraph_runner.protocol import Check, Job, Kind, Reason, Report, Source, Used, encode
@@ -28,7 +29,7 @@ Play = Callable[[Peer], Awaitable[None]]
 class Stage:
     """Plays one attempt against a script; the script starts after HELLO and the request."""
 
-    def __init__(self, play: Play, *, can_kill_supervisor: bool = False) -> None:
+    def __init__(self, play: Play, *, gvisor: bool = False) -> None:
         async def script(peer: Peer) -> None:
             await peer.hello()
             await peer.request()
@@ -37,7 +38,7 @@ class Stage:
         self.engine = FakeEngine(script)
         self.tasks = Tasks()
         self.lines: list[LogLine] = []
-        self.can_kill_supervisor = can_kill_supervisor
+        self.gvisor = gvisor
 
     @property
     def killed(self) -> bool:
@@ -46,9 +47,7 @@ class Stage:
     async def sandbox(self) -> ContainerSandbox:
         container = await start_container(self.engine, "box", {})
         self.container: FakeContainer = self.engine.containers["box"]
-        return ContainerSandbox(
-            self.engine, container, Limits(), self.tasks, can_kill_supervisor=self.can_kill_supervisor, start_s=0.25
-        )
+        return ContainerSandbox(self.engine, container, Limits(), self.tasks, gvisor=self.gvisor, start_s=0.25)
 
     async def execute(self, job: Job | None = None, timeout_s: float = 5) -> Outcome:
         sandbox = await self.sandbox()
@@ -252,7 +251,7 @@ async def test_a_sigkill_that_the_supervisor_cannot_explain_is_the_engines_to_ex
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "oom", "can_kill_supervisor", "status"),
+    ("exit_code", "oom", "gvisor", "status"),
     [
         (137, True, False, AttemptStatus.OOM),
         (1, False, False, AttemptStatus.NO_RESULT),
@@ -263,9 +262,7 @@ async def test_a_sigkill_that_the_supervisor_cannot_explain_is_the_engines_to_ex
         (0, False, False, AttemptStatus.LOST),
     ],
 )
-async def test_a_sandbox_that_falls_silent(
-    *, exit_code: int, oom: bool, can_kill_supervisor: bool, status: AttemptStatus
-) -> None:
+async def test_a_sandbox_that_falls_silent(*, exit_code: int, oom: bool, gvisor: bool, status: AttemptStatus) -> None:
     stage: Stage
 
     async def play(peer: Peer) -> None:
@@ -273,7 +270,7 @@ async def test_a_sandbox_that_falls_silent(
         await peer.stderr(b"supervisor: oh no")
         stage.container.die(exit_code, oom=oom)
 
-    stage = Stage(play, can_kill_supervisor=can_kill_supervisor)
+    stage = Stage(play, gvisor=gvisor)
     outcome = broken(await stage.execute())
     assert outcome.status is status
     assert [line.text for line in stage.lines] == ["last words"]
@@ -436,3 +433,34 @@ async def test_a_supervisor_that_does_not_begin_well(script: Script) -> None:
     assert engine.containers["box"].ours.fileno() == -1, "its socket is left open"
     engine.containers["box"].die()
     await engine.close()
+
+
+@pytest.mark.parametrize("gvisor", [False, True])
+async def test_of_one_that_is_killed_the_engine_knows_the_last(*, gvisor: bool) -> None:
+    async def play(peer: Peer) -> None:
+        await peer.say(Kind.HEARTBEAT, Used(0.1, 9 << 20, 4).to_meta())
+        await peer.hang()
+
+    stage = Stage(play, gvisor=gvisor)
+    stage.engine.used = ContainerUsage(cpu_s=1.5, peak_memory_bytes=7 << 20, pids=2)
+    usage = broken(await stage.execute(timeout_s=0.1)).usage
+    # For gVisor the engine may count the whole machine.
+    assert (usage.cpu_s, usage.peak_memory_bytes, usage.pids_peak) == (0.1 if gvisor else 1.5, 9 << 20, 4)
+    assert stage.engine.calls.index(("usage", "box")) < stage.engine.calls.index(("kill", "box"))
+
+
+async def test_a_cancelled_attempt_says_what_it_used() -> None:
+    async def play(peer: Peer) -> None:
+        await peer.say(Kind.HEARTBEAT, Used(0.1, 9, 4).to_meta())
+        await peer.hang()
+
+    stage = Stage(play)
+    stage.engine.used = ContainerUsage(cpu_s=1.5, peak_memory_bytes=None, pids=None)
+    sandbox = await stage.sandbox()
+    running = asyncio.create_task(sandbox.execute(Job(), b"{}", timeout_s=5, on_log=stage.keep))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (sandbox.usage().cpu_s, sandbox.usage().peak_memory_bytes) == (1.5, 9)
+    await stage.end()
