@@ -47,15 +47,21 @@ class Meter:
         self._memory.sample()
         self._pids.sample()
 
-    def read(self) -> Used:
-        """Return what was used since the beginning."""
+    def read(self, *, all_ended: bool = False) -> Used:
+        """Return what was used since the beginning.
+
+        Args:
+            all_ended: Whether every process of the attempt was waited for.
+        """
         self.sample()
         cpu_s = self._cpu.since()
         memory = self._memory.most
-        rss = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        if all_ended:
+            cpu_s = _waited_cpu_s() - self._waited if cpu_s is None else cpu_s
+            memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 if memory is None else memory
         return Used(
-            cpu_s=round(_waited_cpu_s() - self._waited if cpu_s is None else cpu_s, 6),
-            peak_memory_bytes=rss if memory is None else memory,
+            cpu_s=None if cpu_s is None else round(cpu_s, 6),
+            peak_memory_bytes=memory,
             pids_peak=self._pids.most,
             oom_kills=int(self._oom.since() or 0),
         )

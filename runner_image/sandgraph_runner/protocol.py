@@ -174,18 +174,18 @@ class Reason(StrEnum):
 class Used(Record):
     """Meta of HEARTBEAT: what the attempt used so far, as the kernel counts it for the sandbox's cgroup.
 
-    Where that cannot be read, what is known of processes that were waited for.
+    Where that cannot be read, it is what is known of processes that have ended; None where nothing is.
 
     Attributes:
         cpu_s: CPU seconds of all processes, the supervisor among them.
         peak_memory_bytes: Most memory at one time, ``/tmp`` and the supervisor among it: exact where it is above the
             sandbox's peak before the attempt, else the most that was seen, which is looked for now and then.
-        pids_peak: Most processes and threads at one time, the supervisor among them; likewise. None if unknown.
+        pids_peak: Most processes and threads at one time, the supervisor among them; likewise.
         oom_kills: Processes the kernel killed for memory.
     """
 
-    cpu_s: float = 0.0
-    peak_memory_bytes: int = 0
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
     pids_peak: int | None = None
     oom_kills: int = 0
 
@@ -244,10 +244,12 @@ def _known(example: Record, meta: dict[str, object]) -> dict[str, object]:
 
 
 def _checked(value: R) -> R:
-    """Return a record whose values are of its defaults' types, where None stands for a number that is not known."""
+    """Return a record whose values are of its defaults' types; whose default is None is a number, or not known."""
     for name, default in vars(type(value)()).items():
         found = getattr(value, name)
-        allowed = (int, type(None)) if default is None else (int, float) if type(default) is float else type(default)
+        allowed = (
+            (int, float, type(None)) if name == "cpu_s" else (int, type(None)) if default is None else type(default)
+        )
         if not isinstance(found, allowed) or isinstance(found, bool):
             raise ProtocolError(f"{name!r} is not of the protocol's type")
     return value

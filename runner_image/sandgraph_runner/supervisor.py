@@ -134,11 +134,12 @@ class Attempt:
         # A status from here on would be of our own doing.
         kernel.kill_others()
         # With a message nobody need wait for them to be gone: what they still do before they notice counts for nothing.
-        if not self._message.is_settled or not self._meter.sees_the_living:
+        has_ended = not self._message.is_settled or not self._meter.sees_the_living
+        if has_ended:
             kernel.end_others(_KILL_WITHIN_S)
         self._drain()
         self._log(self._capture.finish(self._elapsed()))
-        report, body = self._report()
+        report, body = self._report(all_ended=has_ended)
         if pidfd is not None:
             os.close(pidfd)
         self._wire.send(Kind.FAILURE if report.reason else Kind.RESULT, report.to_meta(), body)
@@ -204,8 +205,8 @@ class Attempt:
     def _elapsed(self) -> float:
         return round(time.monotonic() - self._started, 6)
 
-    def _report(self) -> tuple[Report, bytes]:
-        report = Report(used=self._meter.read(), output_bytes=self._capture.taken)
+    def _report(self, *, all_ended: bool) -> tuple[Report, bytes]:
+        report = Report(used=self._meter.read(all_ended=all_ended), output_bytes=self._capture.taken)
         if self._capture.is_over:
             limit = self._order.max_output_bytes
             message = f"it printed more than {limit} bytes or {limit // BYTES_A_LINE} lines"

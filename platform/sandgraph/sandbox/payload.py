@@ -229,8 +229,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _can_be(used: Used) -> bool:
-    counts = (used.peak_memory_bytes, used.pids_peak or 0, used.oom_kills)
-    return all(_is_count(count) for count in counts) and 0 <= used.cpu_s < 2**31
+    counts = (used.peak_memory_bytes or 0, used.pids_peak or 0, used.oom_kills)
+    return all(_is_count(count) for count in counts) and 0 <= (used.cpu_s or 0) < 2**31
 
 
 def _is_count(value: object) -> bool:

@@ -76,8 +76,12 @@ def test_else_it_is_the_most_that_was_seen(cgroup: Cgroup, tmp_path: Path) -> No
 
 
 def test_without_a_cgroup_it_is_what_is_known_of_processes_waited_for(tmp_path: Path) -> None:
-    used = Meter(str(tmp_path / "none")).read()
+    meter = Meter(str(tmp_path / "none"))
+    assert meter.read() == Used(None, None, None, 0)
+    used = meter.read(all_ended=True)
+    assert used.cpu_s is not None
     assert used.cpu_s >= 0
+    assert used.peak_memory_bytes is not None
     assert (used.pids_peak, used.oom_kills) == (None, 0)
 
 

@@ -302,7 +302,7 @@ def test_its_processes_count_as_time_used(run: Run) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     """
-    assert run(body).report.used.cpu_s >= 0.3
+    assert (run(body).report.used.cpu_s or 0) >= 0.3
 
 
 def test_submitted_modules_are_what_the_library_expects(run: Run) -> None:

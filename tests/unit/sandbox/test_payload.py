@@ -182,7 +182,7 @@ def test_a_heartbeat() -> None:
 
 
 @pytest.mark.parametrize(
-    "meta", [{}, used(cpu_s=-1), used(pids_peak=-1), used(oom_kills=2**63), used(more=1), used(cpu_s=None)], ids=repr
+    "meta", [{}, used(cpu_s=-1), used(pids_peak=-1), used(oom_kills=2**63), used(more=1), used(oom_kills=None)], ids=repr
 )
 def test_what_is_no_heartbeat(meta: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
