@@ -1,0 +1,104 @@
+"""What a submission that prints without end costs the platform, and the other runs."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.machine import watched
+from bench.report import Figure, at_most, milliseconds, note, percentile
+from served import Served, serve
+
+_GROWTH_MB = 50.0
+_TIMES = 2.0
+_PACE_S = 0.3
+#: MiB that are allowed and stored; each line is a row, so 1 GiB of them takes minutes.
+_STORED_MB = 256
+_FLOOD = """
+def flood{mb}(state):
+    line = "x" * 1023
+    for _ in range({mb} * 1024):
+        print(line)
+"""
+
+
+def _others(platform: Served, graph_id: str, count: int) -> list[float]:
+    """Return the seconds that no-op runs took over HTTP, one every now and then."""
+    seconds = []
+    for _ in range(count):
+        time.sleep(_PACE_S)
+        began = time.perf_counter()
+        answer = platform.post("/graph/run", {"graph_id": graph_id, "initial_state": {}})
+        seconds.append(time.perf_counter() - began)
+        if answer["status"] != "completed":
+            raise SystemExit(f"a no-op ended as {answer['error']}")
+    return seconds
+
+
+@contextmanager
+def _flooding(platform: Served, graph_id: str, ends: list[str]) -> Iterator[threading.Thread]:
+    """Start floods, one after another, as long as the block runs; ``ends`` gets how each ended."""
+    over = threading.Event()
+
+    def flood() -> None:
+        while not over.is_set():
+            run_id = platform.post("/graph/run_async", {"graph_id": graph_id})["run_id"]
+            while (answer := platform.get(f"/graph/status/{run_id}"))["status"] in {"pending", "running"}:
+                time.sleep(0.1)
+            ends.append(str((answer["error"] or {}).get("code", answer["status"])))
+
+    thread = threading.Thread(target=flood, name="flood")
+    thread.start()
+    try:
+        yield thread
+    finally:
+        over.set()
+        thread.join()
+
+
+def _one(platform: Served, noop: str, megabytes: int, limits: Mapping[str, object], alone: list[float]) -> list[Figure]:
+    platform.register(_FLOOD.format(mb=megabytes), f"flood{megabytes}")
+    flood = platform.post("/graph/create", platform.graph_of(f"flood{megabytes}", limits=limits))["graph_id"]
+    ends: list[str] = []
+    with watched(platform.process.pid) as watch:
+        began = time.perf_counter()
+        with _flooding(platform, flood, ends):
+            beside = _others(platform, noop, len(alone))
+        seconds = (time.perf_counter() - began) / len(ends)
+    what = f"{megabytes} MB printed, {'stored' if limits else 'cut at the limit'}"
+    note(f"… {what}: {len(ends)} times, {seconds:.1f} s each, {set(ends)}")
+    ratio = percentile(beside, 99) / percentile(alone, 99)
+    return [
+        at_most(f"{what}: growth of the platform's memory", watch.growth_mb, _GROWTH_MB, "MB"),
+        Figure(f"{what}: how it ended", f"{', '.join(sorted(set(ends)))} after {milliseconds(seconds)}"),
+        Figure(f"{what}: other runs, p50 and p99", _both(beside)),
+        at_most(f"{what}: p99 of other runs over theirs alone", ratio, _TIMES, "x"),
+    ]
+
+
+def _both(seconds: list[float]) -> str:
+    return f"{milliseconds(statistics.median(seconds))} and {milliseconds(percentile(seconds, 99))}"
+
+
+def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that all benchmarks have
+    """Measure other runs alone, beside a flood that is cut, and beside one that is stored."""
+    count = 20 if quick else 50
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve(Path(folder), "bench", ceiling_output_kb=1024 * 1024) as platform,
+    ):
+        platform.register("def noop(state):\n    pass\n", "noop")
+        noop = platform.post("/graph/create", platform.graph_of("noop"))["graph_id"]
+        _others(platform, noop, 5)
+        alone = _others(platform, noop, count)
+        figures = [Figure("other runs alone, p50 and p99", _both(alone))]
+        figures += _one(platform, noop, 1024, {}, alone)
+        if not quick:
+            allowed = {"output_kb": (_STORED_MB + 1) * 1024, "timeout_s": 120}
+            figures += _one(platform, noop, _STORED_MB, allowed, alone)
+    return figures
