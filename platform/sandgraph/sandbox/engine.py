@@ -249,6 +249,12 @@ class Engine:
             raise EngineUnavailable(
                 f"The Docker engine has no image {name!r}: `make setup` builds it; SANDGRAPH_RUNNER_IMAGE chooses."
             ) from None
+        volumes = (image.get("Config") or {}).get("Volumes")
+        if volumes:
+            raise EngineUnavailable(
+                f"The runner image {name!r} declares volumes ({', '.join(sorted(volumes))}): each would be a folder on "
+                "the engine's disk that a sandbox may fill. Build it without VOLUME."
+            )
         return str(image["Id"])
 
     async def _call(self, what: str, action: Callable[[Client], T], *, undo: Callable[[T], None] | None = None) -> T:

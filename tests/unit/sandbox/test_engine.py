@@ -58,6 +58,7 @@ class FaultyClient:
             "MemoryLimit": True,
         }
         self.stats: Mapping[str, Any] = stats(memory_stats={"usage": 5, "max_usage": 7})
+        self.volumes: dict[str, Any] | None = None
         self.pause_s = 0.0
         self.threads: set[str] = set()
         self.sockets: list[socket.socket] = []
@@ -73,9 +74,9 @@ class FaultyClient:
         self._called("info")
         return self.info_says
 
-    def inspect_image(self, name: str) -> dict[str, str]:
+    def inspect_image(self, name: str) -> dict[str, Any]:
         self._called("inspect_image")
-        return {"Id": f"sha256:{name}"}
+        return {"Id": f"sha256:{name}", "Config": {"Volumes": self.volumes}}
 
     def create_container_from_config(self, config: Mapping[str, object], name: str) -> dict[str, str]:
         del config
@@ -344,6 +345,14 @@ async def test_an_engine_without_the_image(client: FaultyClient) -> None:
     client.faults["inspect_image"].append(ImageNotFound("no", response=response, explanation="No such image"))
     engine = Engine(load_settings(runner_image="image:1"), client=lambda _: cast("Client", client))
     with pytest.raises(EngineUnavailable, match=r"has no image 'image:1'.*make setup"):
+        await engine.connect()
+    await engine.close()
+
+
+async def test_an_image_with_volumes_is_refused(client: FaultyClient) -> None:
+    client.volumes = {"/data": {}}
+    engine = Engine(load_settings(), client=lambda _: cast("Client", client))
+    with pytest.raises(EngineUnavailable, match=r"declares volumes \(/data\)"):
         await engine.connect()
     await engine.close()
 

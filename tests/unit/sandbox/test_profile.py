@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sandgraph.model.limits import Limits
 from sandgraph.sandbox.profile import Image, container_config, load_seccomp, resource_limits
@@ -68,3 +72,36 @@ def test_what_an_update_may_change_is_part_of_the_profile() -> None:
 
 def test_our_seccomp_profile_is_found_and_denies_by_default() -> None:
     assert json.loads(load_seccomp())["defaultAction"] == "SCMP_ACT_ERRNO"
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+
+
+def named(header: str) -> set[str]:
+    """Return what the first columns of the page's tables with this header name."""
+    tables = re.findall(rf"^\| {header} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    return {name for table in tables for row in table.splitlines() for name in re.findall("`(.+?)`", row.split("|")[1])}
+
+
+def described() -> dict[str, set[str]]:
+    """Return what the profile has, by the header of the tables in which the page describes it."""
+    config: dict[str, Any] = container_config(IMAGE, Limits(), {})
+    host = config["HostConfig"]
+    return {
+        "Line": ({*config, *host}) - {"HostConfig"},
+        "Option of a tmpfs": {part.split("=")[0] for mount in host["Tmpfs"].values() for part in mount.split(",")},
+        "Security option": {option.split("=")[0] for option in host["SecurityOpt"]},
+        "Limit": {limit["Name"] for limit in host["Ulimits"]},
+        "Group": {rule["comment"].split(":")[0] for rule in json.loads(load_seccomp())["syscalls"]},
+    }
+
+
+@pytest.mark.parametrize("header", described())
+def test_the_page_says_of_each_line_what_it_stops_and_of_nothing_else(header: str) -> None:
+    assert named(header) == described()[header]
+
+
+def test_each_row_of_the_page_has_something_to_say() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    assert rows
+    assert [row for row in rows if not all(cell.strip() for cell in row.strip("|").split("|"))] == []
