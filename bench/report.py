@@ -54,7 +54,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def note(text: str) -> None:
     """Tell how far it is."""
-    _progress.print(text, highlight=False)
+    _progress.print(text, highlight=False, soft_wrap=True)
 
 
 def table(title: str, figures: Sequence[Figure]) -> None:
