@@ -77,9 +77,7 @@ class OwnEngine:
 
     def kill(self, *, containerd: bool = False) -> None:
         """Kill it with SIGKILL, with or without its containerd; what runs in containers is not asked."""
-        self._dockerd = _killed(self._dockerd)
-        if containerd:
-            self._containerd = _killed(self._containerd)
+        self._end(containerd=containerd, how=signal.SIGKILL)
 
     def docker(self, *arguments: str, timeout_s: float = 20) -> str:
         """Run the client and return what it says."""
@@ -115,8 +113,7 @@ class OwnEngine:
                     if ids := self.docker("ps", "-aq").split():
                         self.docker("rm", "-f", *ids, timeout_s=_STOP_S)
         finally:
-            self._dockerd = _killed(self._dockerd, signal.SIGTERM)
-            self._containerd = _killed(self._containerd, signal.SIGTERM)
+            self._end(containerd=True, how=signal.SIGTERM)
             # Shims outlive their containerd, and containers their shims.
             until = time.monotonic() + _STOP_S
             while (left := self._processes()) and time.monotonic() < until:
@@ -137,6 +134,13 @@ class OwnEngine:
     def log(self) -> str:
         """Return the last of what its daemons said."""
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.folder.glob("*.log")))
+
+    def _end(self, *, containerd: bool, how: signal.Signals) -> None:
+        _signal(self._dockerd, how)
+        self._dockerd = None
+        if containerd:
+            _signal(self._containerd, how)
+            self._containerd = None
 
     def _daemon(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{program}.log").open("ab") as log:
@@ -188,7 +192,7 @@ def _is_of_engine(command: bytes) -> bool:
     return any(name in command.partition(b"\0")[0] for name in (b"dockerd", b"containerd", b"runc"))
 
 
-def _killed(daemon: subprocess.Popen[bytes] | None, how: signal.Signals = signal.SIGKILL) -> None:
+def _signal(daemon: subprocess.Popen[bytes] | None, how: signal.Signals) -> None:
     if daemon is not None:
         daemon.send_signal(how)
         try:
