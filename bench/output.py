@@ -17,6 +17,8 @@ from served import Served, serve
 _GROWTH_MB = 50.0
 _TIMES = 2.0
 _PACE_S = 0.3
+#: Seconds between floods that are cut: to start containers all the time would itself be the load.
+_REST_S = 1.0
 #: MiB that are allowed and stored; each line is a row, so 1 GiB of them takes minutes.
 _STORED_MB = 256
 _FLOOD = """
@@ -41,21 +43,24 @@ def _others(platform: Served, graph_id: str, count: int) -> list[float]:
 
 
 @contextmanager
-def _flooding(platform: Served, graph_id: str, ends: list[str]) -> Iterator[threading.Thread]:
-    """Start floods, one after another, as long as the block runs; ``ends`` gets how each ended."""
+def _flooding(platform: Served, graph_id: str, ends: list[str], took: list[float]) -> Iterator[None]:
+    """Start floods, one after another, as long as the block runs; ``ends`` and ``took`` get how, and after what time."""
     over = threading.Event()
 
     def flood() -> None:
         while not over.is_set():
+            began = time.perf_counter()
             run_id = platform.post("/graph/run_async", {"graph_id": graph_id})["run_id"]
             while (answer := platform.get(f"/graph/status/{run_id}"))["status"] in {"pending", "running"}:
                 time.sleep(0.1)
             ends.append(str((answer["error"] or {}).get("code", answer["status"])))
+            took.append(time.perf_counter() - began)
+            over.wait(_REST_S)
 
     thread = threading.Thread(target=flood, name="flood")
     thread.start()
     try:
-        yield thread
+        yield
     finally:
         over.set()
         thread.join()
@@ -65,11 +70,11 @@ def _one(platform: Served, noop: str, megabytes: int, limits: Mapping[str, objec
     platform.register(_FLOOD.format(mb=megabytes), f"flood{megabytes}")
     flood = platform.post("/graph/create", platform.graph_of(f"flood{megabytes}", limits=limits))["graph_id"]
     ends: list[str] = []
+    took: list[float] = []
     with watched(platform.process.pid) as watch:
-        began = time.perf_counter()
-        with _flooding(platform, flood, ends):
+        with _flooding(platform, flood, ends, took):
             beside = _others(platform, noop, len(alone))
-        seconds = (time.perf_counter() - began) / len(ends)
+    seconds = statistics.median(took)
     what = f"{megabytes} MB printed, {'stored' if limits else 'cut at the limit'}"
     note(f"… {what}: {len(ends)} times, {seconds:.1f} s each, {set(ends)}")
     ratio = percentile(beside, 99) / percentile(alone, 99)
