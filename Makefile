@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo serve test test-fast check bench lock
+.PHONY: help setup venv gvisor demo serve test test-fast check bench lock
 
 # The newest of these that is at least 3.11; say `make PYTHON=… setup` for another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -15,6 +15,9 @@ setup: ## Make ready what is missing: .venv, a Docker engine, the runner image
 
 venv: ## Make .venv ready alone, without Docker
 	@$(PYTHON) -m scripts.setup --only venv
+
+gvisor: ## Install gVisor and register it with the engine (Debian or Ubuntu, as root)
+	@$(PYTHON) -m scripts.setup --gvisor
 
 demo: setup ## Run the code review workflow on a real file and watch it
 	@$(VENV)/python -m sandgraph demo

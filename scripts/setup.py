@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts import base_image, dotenv, engine, images, packages
+from scripts import base_image, dotenv, engine, gvisor, images, packages
 from scripts.console import SetupError, alone, say
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,7 @@ def main() -> int:
     """Run as a command."""
     parser = argparse.ArgumentParser(prog="python3 -m scripts.setup", description=__doc__)
     parser.add_argument("--only", choices=["venv"], help="the virtual environment alone; needs no Docker engine")
+    parser.add_argument("--gvisor", action="store_true", help="the engine and gVisor for it, and nothing else")
     parser.add_argument("--print-docker-host", action="store_true", help="print where the engine is, and do nothing")
     options = parser.parse_args()
     if sys.version_info < packages.OLDEST:
@@ -30,7 +31,10 @@ def main() -> int:
         if options.print_docker_host:
             return _print_docker_host()
         with alone(ROOT / packages.LOCK):
-            _setup(only_venv=options.only == "venv")
+            if options.gvisor:
+                gvisor.ensure(engine.ensure())
+            else:
+                _setup(only_venv=options.only == "venv")
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

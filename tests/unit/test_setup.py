@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from scripts import base_image, console, debian, dotenv, engine, images
+from scripts import base_image, console, debian, dotenv, engine, gvisor, images
 from scripts.engine import Engine
 
 ENGINE = Engine("unix:///nowhere", "1.0", configured=True)
@@ -246,6 +248,94 @@ class TestImages:
         with pytest.raises(console.SetupError, match="SANDGRAPH_BASE_IMAGE"):
             images.ensure_base(ENGINE, tmp_path / ".env")
         assert not base_image.present(ENGINE)
+
+
+class TestGvisor:
+    @pytest.fixture
+    def machine(self, bin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A Debian machine whose engine takes up what its configuration names once it is told to read it."""
+        program(bin_folder, "docker", f"exec /bin/cat {tmp_path}/known")
+        program(bin_folder, "apt-cache", "echo 'Candidate: 1'")
+        program(
+            bin_folder,
+            "apt-get",
+            f'echo "$@" >> {tmp_path}/apt',
+            f"printf '#!/bin/sh\\n' > {bin_folder}/runsc; /bin/chmod 755 {bin_folder}/runsc",
+        )
+        monkeypatch.setattr(debian, "may_install", lambda: True)
+        monkeypatch.setattr(gvisor, "DAEMON_JSON", tmp_path / "etc" / "daemon.json")
+        monkeypatch.setattr(gvisor, "ENGINE_PID", tmp_path / "docker.pid")
+        monkeypatch.setattr(gvisor, "RELOAD_S", 0.3)
+        (tmp_path / "docker.pid").write_text("4711\n", encoding="ascii")
+        (tmp_path / "known").write_text("runc ", encoding="ascii")
+
+        def reload(pid: int, number: int) -> None:
+            assert (pid, number) == (4711, signal.SIGHUP)
+            names = json.loads((tmp_path / "etc" / "daemon.json").read_text(encoding="utf-8"))["runtimes"]
+            (tmp_path / "known").write_text(f"runc {' '.join(names)}", encoding="ascii")
+
+        monkeypatch.setattr(os, "kill", reload)
+        return tmp_path
+
+    def test_from_nothing_is_installed_registered_and_taken_up(self, machine: Path, bin_folder: Path) -> None:
+        gvisor.ensure(ENGINE)
+        assert "install runsc" in (machine / "apt").read_text(encoding="utf-8")
+        settings = json.loads((machine / "etc" / "daemon.json").read_text(encoding="utf-8"))
+        entry = {"path": f"{bin_folder}/runsc", "runtimeArgs": gvisor.arguments()}
+        assert settings == {"runtimes": {"runsc": entry}}
+        before = (machine / "apt").read_bytes()
+        gvisor.ensure(ENGINE)
+        assert (machine / "apt").read_bytes() == before
+
+    def test_the_engine_s_other_settings_stay(self, machine: Path) -> None:
+        file = machine / "etc" / "daemon.json"
+        file.parent.mkdir()
+        mine = {"log-driver": "local", "runtimes": {"crun": {"path": "/usr/bin/crun"}}}
+        file.write_text(json.dumps(mine), encoding="utf-8")
+        file.chmod(0o640)
+        gvisor.ensure(ENGINE)
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        assert settings["runtimes"].pop("runsc")["path"].endswith("/runsc")
+        assert settings == mine
+        assert file.stat().st_mode & 0o777 == 0o640
+        assert [each.name for each in file.parent.iterdir()] == ["daemon.json"]
+
+    def test_an_entry_of_the_operator_s_own_stays(self, tmp_path: Path) -> None:
+        file = tmp_path / "daemon.json"
+        file.write_text('{"runtimes": {"runsc": {"path": "/opt/runsc"}}}', encoding="utf-8")
+        before = file.read_bytes()
+        gvisor.register(file, "/usr/bin/runsc", [])
+        assert file.read_bytes() == before
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"runtimes": []}'])
+    def test_a_configuration_that_cannot_be_read_is_left_as_it_is(self, machine: Path, text: str) -> None:
+        file = machine / "etc" / "daemon.json"
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(console.SetupError, match=r"daemon\.json"):
+            gvisor.ensure(ENGINE)
+        assert file.read_text(encoding="utf-8") == text
+
+    def test_an_engine_that_does_not_take_it_up_is_an_error(
+        self, machine: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "kill", lambda *_: None)
+        with pytest.raises(console.SetupError, match="restart the engine"):
+            gvisor.ensure(ENGINE)
+        assert (machine / "etc" / "daemon.json").exists()
+
+    def test_where_it_may_not_be_installed_it_says_what_to_do(
+        self, machine: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(debian, "may_install", lambda: False)
+        with pytest.raises(console.SetupError, match=r"gvisor\.dev"):
+            gvisor.ensure(ENGINE)
+        assert not (machine / "apt").exists()
+
+    def test_limits_are_left_to_gvisor_where_it_can_set_them(self, tmp_path: Path) -> None:
+        assert "--ignore-cgroups" in gvisor.arguments(tmp_path)
+        (tmp_path / "cgroup.controllers").touch()
+        assert gvisor.arguments(tmp_path) == ["--network=none", "--platform=ptrace"]
 
 
 class TestConsole:
