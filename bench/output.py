@@ -19,7 +19,7 @@ _TIMES = 2.0
 _PACE_S = 0.3
 #: Seconds between floods that are cut: to start containers all the time would itself be the load.
 _REST_S = 1.0
-#: MiB that are allowed and stored; each line is a row, so 1 GiB of them takes minutes.
+#: MiB that are allowed and stored; each line is a row, so 1 GiB of them would take minutes.
 _STORED_MB = 256
 _FLOOD = """
 def flood{mb}(state):
@@ -44,7 +44,7 @@ def _others(platform: Served, graph_id: str, count: int) -> list[float]:
 
 @contextmanager
 def _flooding(platform: Served, graph_id: str, ends: list[str], took: list[float]) -> Iterator[None]:
-    """Start floods, one after another, as long as the block runs; ``ends`` and ``took`` get how, and after what time."""
+    """Start floods, one after another, as long as the block runs; the lists get how, and after what time."""
     over = threading.Event()
 
     def flood() -> None:
@@ -71,9 +71,8 @@ def _one(platform: Served, noop: str, megabytes: int, limits: Mapping[str, objec
     flood = platform.post("/graph/create", platform.graph_of(f"flood{megabytes}", limits=limits))["graph_id"]
     ends: list[str] = []
     took: list[float] = []
-    with watched(platform.process.pid) as watch:
-        with _flooding(platform, flood, ends, took):
-            beside = _others(platform, noop, len(alone))
+    with watched(platform.process.pid) as watch, _flooding(platform, flood, ends, took):
+        beside = _others(platform, noop, len(alone))
     seconds = statistics.median(took)
     what = f"{megabytes} MB printed, {'stored' if limits else 'cut at the limit'}"
     note(f"… {what}: {len(ends)} times, {seconds:.1f} s each, {set(ends)}")
