@@ -167,7 +167,7 @@ def noisy(state):
     assert "\x00" not in logs[0]
 
 
-def test_59_to_78_no_network_no_writable_root_no_secrets(served: Served) -> None:
+def test_79_no_network_no_control_plane_no_secrets(served: Served) -> None:
     code = """
 import os, socket
 def probe(state):

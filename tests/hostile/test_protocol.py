@@ -130,6 +130,29 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         {"no_result"},
         {},
     ),
+    "14 rewrites its result at its exit": (
+        Attack.of(
+            FORGE
+            + "import atexit\natexit.register(lambda: (print('late', flush=True), os.write(pipe, say(sets(x=2)))))\n"
+            "state.set('x', 1)"
+        ),
+        {"succeeded"},
+        {"x": 1},
+    ),
+    "15 a daemon thread changes what was returned": (
+        Attack.of(
+            "import threading, time\ninner = {'value': 1}\nstate.set('x', inner)\n"
+            "def late():\n    time.sleep(1)\n    while True: inner['value'] = 2; state.set('y', 2)\n"
+            "threading.Thread(target=late, daemon=True).start()"
+        ),
+        {"succeeded"},
+        {"x": {"value": 1}},
+    ),
+    "16 a thread that never ends": (
+        Attack.of("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nstate.set('x', 1)"),
+        {"succeeded"},
+        {"x": 1},
+    ),
     "18 values and keys with a life of their own": (
         Attack.of(
             "class Text(str):\n"
