@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from attacks import ATTACKER, SMALL, attack, ending, idle_within, launch, resident_mb
+from attacks import ATTACKER, SMALL, attack, ending, idle_within, launch, resident_mb, runtime_of
 from attacks import Attack as Sent
 from served import Json, Served, containers_of, serve
 
@@ -128,7 +128,9 @@ def test_80_nothing_is_left_for_the_next(attacked: Served) -> None:
 #: Whatever a container may be given, where a submitter may write anything at all.
 CHOICES: list[tuple[str, Json]] = [
     ("graph", {"image": "other"}),
-    ("graph", {"runtime": "runc"}),
+    ("graph", {"runtime": "runsc"}),
+    ("graph", {"runtime": "../../tmp/runtime"}),
+    ("graph", {"runtime": ["runc"]}),
     ("graph", {"isolation": "none"}),
     ("graph", {"binds": ["/:/host"]}),
     ("graph", {"max_steps": 10**9}),
@@ -171,6 +173,18 @@ def test_81_what_confines_it_is_not_its_choice(served: Served, where: str, what:
     answer = served.client.post("/graph/create", json={**graph, **(what if where == "graph" else {})})
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["path"]
+
+
+def test_81_a_graph_runs_on_the_runtime_of_the_deployment_or_not_at_all(attacked: Served) -> None:
+    own = runtime_of(attacked)
+    other = "runsc" if own == "runc" else "runc"
+    attacked.register(ATTACKER, "attack")
+    graph = attacked.graph_of("attack")
+    answer = attacked.client.post("/graph/create", json={**graph, "runtime": other})
+    assert answer.status_code == 422, answer.text
+    [wrong] = answer.json()["errors"]
+    assert (wrong["path"], wrong["code"]) == ("runtime", "runtime_not_allowed")
+    attacked.post("/graph/create", {**graph, "runtime": own})
 
 
 @pytest.mark.parametrize(

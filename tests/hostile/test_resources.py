@@ -183,6 +183,40 @@ def test_it_ends_in_time_and_with_the_truth(endings: dict[str, Ending], name: st
     assert sum(len(line) for line in ending.lines()) <= 64 * 1024
 
 
+#: What ends by the host's doing, the supervisor's, or limits that need no cgroup: on every runtime.
+FREE = (
+    "39a a busy loop in every thread and process it may have",
+    "40a ignores every signal there is",
+    "46 fills /tmp",
+    "48 fills /dev/shm",
+    "49a a gigabyte of output, as fast as it goes",
+    "49b as many lines as there may be bytes",
+    "52 tiny writes without end",
+    "53 every descriptor",
+    "58 a core dump",
+    "an expression the regular engine never ends with",
+    "recursion without end",
+)
+
+
+@pytest.fixture(scope="module")
+def free_endings(attacked: Served) -> dict[str, Ending]:
+    found = attacks(attacked, {name: CASES[name][0] for name in FREE})
+    # The kernel takes its time to bury the host's share of gVisor's processes.
+    assert idle_within(attacked, 5 * GONE_WITHIN_S)
+    assert attack(attacked, "state.set('well', True)").data == {"well": True}
+    return found
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_39_to_58_on_every_runtime(free_endings: dict[str, Ending], name: str) -> None:
+    case, statuses = CASES[name]
+    ending = free_endings[name]
+    assert ending.status in statuses, ending.run["error"]
+    assert ending.wall_s < float(str(case.limits["timeout_s"])) + GONE_WITHIN_S
+    assert sum(len(line) for line in ending.lines()) <= 64 * 1024
+
+
 def test_43_to_53_bounds_are_those_of_the_limits(endings: dict[str, Ending]) -> None:
     assert endings["43 threads without end"].data["made"] < 24
     assert endings["45 only a grandchild runs out of memory"].data["ended"] == -9
