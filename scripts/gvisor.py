@@ -26,8 +26,8 @@ def arguments(cgroups: Path = CGROUPS) -> list[str]:
     """What runsc needs here.
 
     The platform is ptrace: it works on every kernel and in every virtual machine, where KVM may hang. Where cgroups
-    are those of version 1, or of both, gVisor counts its own threads against a sandbox's limit of processes and
-    does not start: there it leaves cgroups alone.
+    are of version 1, or of both, gVisor's own threads count against a sandbox's limit of processes: below some 64 it
+    does not start, and a fork bomb ends it as a whole. There it leaves cgroups alone.
     """
     limits = [] if (cgroups / "cgroup.controllers").exists() else ["--ignore-cgroups"]
     return ["--network=none", *limits, "--platform=ptrace"]
