@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import watched
@@ -27,6 +28,16 @@ def flood{mb}(state):
     for _ in range({mb} * 1024):
         print(line)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What went on beside one kind of flood: the seconds that other runs took, and what became of the flood."""
+
+    what: str
+    end: str
+    growth_mb: float
+    beside: list[float]
 
 
 def _others(platform: Served, graph_id: str, count: int) -> list[float]:
@@ -66,22 +77,26 @@ def _flooding(platform: Served, graph_id: str, ends: list[str], took: list[float
         thread.join()
 
 
-def _one(platform: Served, noop: str, megabytes: int, limits: Mapping[str, object], alone: list[float]) -> list[Figure]:
+def _beside(platform: Served, noop: str, megabytes: int, limits: Mapping[str, object], count: int) -> _Found:
     platform.register(_FLOOD.format(mb=megabytes), f"flood{megabytes}")
     flood = platform.post("/graph/create", platform.graph_of(f"flood{megabytes}", limits=limits))["graph_id"]
     ends: list[str] = []
     took: list[float] = []
     with watched(platform.process.pid) as watch, _flooding(platform, flood, ends, took):
-        beside = _others(platform, noop, len(alone))
-    seconds = statistics.median(took)
+        beside = _others(platform, noop, count)
     what = f"{megabytes} MB printed, {'stored' if limits else 'cut at the limit'}"
-    note(f"… {what}: {len(ends)} times, {seconds:.1f} s each, {set(ends)}")
-    ratio = percentile(beside, 99) / percentile(alone, 99)
+    seconds = statistics.median(took)
+    note(f"… {what}: {len(ends)} times, {milliseconds(seconds)} each")
+    return _Found(what, f"{', '.join(sorted(set(ends)))} after {milliseconds(seconds)}", watch.growth_mb, beside)
+
+
+def _figures(found: _Found, alone: list[float]) -> list[Figure]:
+    ratio = percentile(found.beside, 99) / percentile(alone, 99)
     return [
-        at_most(f"{what}: growth of the platform's memory", watch.growth_mb, _GROWTH_MB, "MB"),
-        Figure(f"{what}: how it ended", f"{', '.join(sorted(set(ends)))} after {milliseconds(seconds)}"),
-        Figure(f"{what}: other runs, p50 and p99", _both(beside)),
-        at_most(f"{what}: p99 of other runs over theirs alone", ratio, _TIMES, "x"),
+        at_most(f"{found.what}: growth of the platform's memory", found.growth_mb, _GROWTH_MB, "MB"),
+        Figure(f"{found.what}: how it ended", found.end),
+        Figure(f"{found.what}: other runs, p50 and p99", _both(found.beside)),
+        at_most(f"{found.what}: p99 of other runs over theirs alone", ratio, _TIMES, "x"),
     ]
 
 
@@ -90,8 +105,12 @@ def _both(seconds: list[float]) -> str:
 
 
 def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that all benchmarks have
-    """Measure other runs alone, beside a flood that is cut, and beside one that is stored."""
-    count = 20 if quick else 50
+    """Measure other runs alone before, between and after floods: one kind is cut, the other stored."""
+    count = 20 if quick else 40
+    floods: list[tuple[int, Mapping[str, object]]] = [(1024, {})]
+    if not quick:
+        floods.append((_STORED_MB, {"output_kb": (_STORED_MB + 1) * 1024, "timeout_s": 120}))
+    found = []
     with (
         tempfile.TemporaryDirectory() as folder,
         serve(Path(folder), "bench", ceiling_output_kb=1024 * 1024) as platform,
@@ -99,10 +118,11 @@ def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that 
         platform.register("def noop(state):\n    pass\n", "noop")
         noop = platform.post("/graph/create", platform.graph_of("noop"))["graph_id"]
         _others(platform, noop, 5)
-        alone = _others(platform, noop, count)
-        figures = [Figure("other runs alone, p50 and p99", _both(alone))]
-        figures += _one(platform, noop, 1024, {}, alone)
-        if not quick:
-            allowed = {"output_kb": (_STORED_MB + 1) * 1024, "timeout_s": 120}
-            figures += _one(platform, noop, _STORED_MB, allowed, alone)
+        alone = _others(platform, noop, count // 2)
+        for megabytes, limits in floods:
+            found.append(_beside(platform, noop, megabytes, limits, count))
+            alone += _others(platform, noop, count // 2)
+    figures = [Figure("other runs alone, p50 and p99", _both(alone))]
+    for each in found:
+        figures += _figures(each, alone)
     return figures

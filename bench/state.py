@@ -20,7 +20,7 @@ from sandgraph.sandbox.spec import Succeeded
 from sandgraph_runner.protocol import Job, Source
 
 _COPIES = 3.0
-#: How much a KB of the largest state may cost, over a KB of 100: linear, and what two medians differ by.
+#: How much a KB of the largest state may cost, over one of a smaller: linear, and what medians differ by.
 _GROWTH = 1.2
 _SIZES_KB = (1, 100, 1000, 4000)
 _KEYS = 10
@@ -74,18 +74,19 @@ async def _measure(rounds: int) -> list[Figure]:
     figures = []
     async with opened(bench_settings(pool_min=2)) as pool:
         for name, seconds in (await _times(pool, rounds)).items():
-            least, small, *_, largest = _SIZES_KB
+            least, *between, largest = _SIZES_KB
             shown = ", ".join(f"{size} KB {milliseconds(each)}" for size, each in seconds.items())
             figures.append(Figure(f"{name}, lease to result", shown))
-            a_kb = {size: (seconds[size] - seconds[least]) / (size - least) for size in (small, largest)}
-            figures.append(
-                at_most(f"{name}: a KB of {largest} over a KB of {small}", a_kb[largest] / a_kb[small], _GROWTH, "x")
-            )
-        for name, code in _JOBS.items():
+            a_kb = {size: (seconds[size] - seconds[least]) / (size - least) for size in (*between, largest)}
             figures += [
-                at_most(f"{name}: copies of {size} KB in the worker", await _copies(pool, code, size), _COPIES, "x")
-                for size in _SIZES_KB[2:]
+                at_most(f"{name}: a KB of {largest} over a KB of {size}", a_kb[largest] / a_kb[size], _GROWTH, "x")
+                for size in between
             ]
+        for name, code in _JOBS.items():
+            for size in _SIZES_KB[2:]:
+                # The worst of them: what a thread still holds when the next step begins is a matter of luck.
+                copies = max([await _copies(pool, code, size) for _ in range(rounds)])
+                figures.append(at_most(f"{name}: copies of {size} KB in the worker", copies, _COPIES, "x"))
     return figures
 
 
