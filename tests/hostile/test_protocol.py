@@ -6,7 +6,7 @@ The numbers are those of the red team's list; a letter is a variation of ours.
 from __future__ import annotations
 
 import pytest
-from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, idle_within, runtime_of
+from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, burial_s, idle_within, runtime_of
 from served import Served
 
 pytestmark = pytest.mark.docker
@@ -238,18 +238,6 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         {"no_result"},
         {},
     ),
-    "a fork bomb that goes on after the return": (
-        Attack.of(
-            "import os, time\nif os.fork() == 0:\n"
-            "    while True:\n        try: os.fork()\n        except OSError: pass\n"
-            "time.sleep(0.3)\nstate.set('x', 1)",
-            pids=100,
-            memory_mb=256,
-            timeout_s=20,
-        ),
-        {"succeeded"},
-        {"x": 1},
-    ),
     "stops itself": (Attack.of("import os\nos.kill(os.getpid(), 19)", timeout_s=1), {"timeout"}, {}),
     "stops its group": (Attack.of("import os\nos.killpg(0, 19)", timeout_s=1), {"timeout"}, {}),
     "closes its pipes and sleeps": (
@@ -272,7 +260,7 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
 @pytest.fixture(scope="module")
 def endings(attacked: Served) -> dict[str, Ending]:
     found = attacks(attacked, {name: case for name, (case, _, _) in CASES.items()})
-    assert idle_within(attacked, 2 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))
     assert attack(attacked, "state.set('well', True)").data == {"well": True}
     return found
 
@@ -312,4 +300,17 @@ def test_8_the_supervisor_stands_or_the_attempt_falls(attacked: Served, name: st
     allowed = {"succeeded"} if runtime_of(attacked) == "runc" else {"succeeded", "no_result", "timeout"}
     assert ending.status in allowed, ending.run["error"]
     assert ending.data == ({"x": 1} if ending.status == "succeeded" else {})
-    assert idle_within(attacked, 2 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))
+
+
+def test_42_a_fork_bomb_that_goes_on_after_the_return_is_ended_with_it(served: Served) -> None:
+    # Not on gVisor without cgroups: nothing limits it there, and it outgrows whoever kills it. The threat model says so.
+    bomb = (
+        "import os, time\nif os.fork() == 0:\n"
+        "    while True:\n        try: os.fork()\n        except OSError: pass\n"
+        "time.sleep(0.3)\nstate.set('x', 1)"
+    )
+    ending = attack(served, bomb, pids=100, memory_mb=256, timeout_s=20)
+    assert (ending.status, ending.data) == ("succeeded", {"x": 1}), ending.run["error"]
+    assert ending.wall_s < 20
+    assert idle_within(served, burial_s(served))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from attacks import GONE_WITHIN_S, idle_within, runtime_of
+from attacks import burial_s, idle_within, runtime_of
 from served import Json, Served
 
 pytestmark = pytest.mark.docker
@@ -126,4 +126,4 @@ def test_80_what_the_last_node_left_is_gone(attacked: Served, isolation: str) ->
     assert seen == clean["final_state"]["data"]["seen"]
     assert (seen["files"], seen["names"], seen["environ"], seen["path"]) == ([], [], [], [])
     assert (seen["met"], seen["processes"], seen["patched"]) == (["nobody"] * 2, 2, [1, 1])
-    assert idle_within(attacked, 2 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))

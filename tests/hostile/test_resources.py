@@ -11,7 +11,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, idle_within, launch, peak_mb, resident_mb
+from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, burial_s, idle_within, launch, peak_mb, resident_mb
 from served import Served
 
 pytestmark = pytest.mark.docker
@@ -202,8 +202,7 @@ FREE = (
 @pytest.fixture(scope="module")
 def free_endings(attacked: Served) -> dict[str, Ending]:
     found = attacks(attacked, {name: CASES[name][0] for name in FREE})
-    # The kernel takes its time to bury the host's share of gVisor's processes.
-    assert idle_within(attacked, 5 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))
     assert attack(attacked, "state.set('well', True)").data == {"well": True}
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, ending, idle_within, launch, runtime_of
+from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, burial_s, ending, idle_within, launch, runtime_of
 from served import Served
 
 pytestmark = pytest.mark.docker
@@ -197,7 +197,7 @@ def _check(found: Ending, status: str, data: dict[str, object]) -> None:
 @pytest.fixture(scope="module")
 def endings(attacked: Served) -> dict[str, Ending]:
     found = attacks(attacked, {name: case for name, (case, _, _) in CASES.items()})
-    assert idle_within(attacked, 2 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))
     return found
 
 
@@ -236,7 +236,7 @@ def test_40_cancel_wins_over_whatever_comes_after_it(attacked: Served, code: str
         return
     found = ending(attacked, run)
     assert (found.run["status"], found.status, found.data) == ("cancelled", "cancelled", {})
-    assert idle_within(attacked, 2 * GONE_WITHIN_S)
+    assert idle_within(attacked, burial_s(attacked))
     time.sleep(0.5)
     again = attacked.get(f"/graph/status/{run}")
     assert again["status"] == "cancelled"
@@ -265,7 +265,7 @@ def test_42_to_44_bombs_end_where_no_cgroup_limits_them_either(attacked: Served,
     # The kernel takes its time to bury the host's share of thousands of processes.
     patience = GONE_WITHIN_S if is_native else 5 * GONE_WITHIN_S
     assert found.wall_s < 1 + patience
-    assert idle_within(attacked, 2 * patience)
+    assert idle_within(attacked, burial_s(attacked))
     assert attack(attacked, "state.set('well', True)").data == {"well": True}
 
 

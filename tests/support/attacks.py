@@ -104,6 +104,14 @@ def runtime_of(served: Served) -> str:
     return str(served.get("/readyz")["sandboxes"]["runtime"])
 
 
+def burial_s(served: Served) -> float:
+    """Return how long the last container may take to go after many attacks at once.
+
+    Of gVisor's, each process is several of the host's; after a bomb without limits the host needs seconds to bury them.
+    """
+    return 2 * GONE_WITHIN_S if runtime_of(served) == "runc" else 10 * GONE_WITHIN_S
+
+
 def resident_mb(served: Served) -> float:
     """Return the control plane's resident memory."""
     return _memory(served, "VmRSS")
