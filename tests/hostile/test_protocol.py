@@ -304,7 +304,7 @@ def test_8_the_supervisor_stands_or_the_attempt_falls(attacked: Served, name: st
 
 
 def test_42_a_fork_bomb_that_goes_on_after_the_return_is_ended_with_it(served: Served) -> None:
-    # Not on gVisor without cgroups: nothing limits it there, and it outgrows whoever kills it. The threat model says so.
+    # Not on gVisor without cgroups: nothing limits it there, and it outgrows whoever kills it; see the threat model.
     bomb = (
         "import os, time\nif os.fork() == 0:\n"
         "    while True:\n        try: os.fork()\n        except OSError: pass\n"

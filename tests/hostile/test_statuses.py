@@ -245,7 +245,10 @@ def test_40_cancel_wins_over_whatever_comes_after_it(attacked: Served, code: str
 
 #: What takes all there is of something, for as long as it is let.
 BOMBS = {
-    "42 forks without end": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    "42 forks without end": (
+        # One that grows steadily: what doubles outgrows gVisor without cgroups, and then the host.
+        "import os, time\nwhile True:\n    try:\n        if os.fork() == 0: time.sleep(60)\n    except OSError: pass"
+    ),
     "43 threads without end": (
         "import threading, time\nwhile True:\n"
         "    try: threading.Thread(target=time.sleep, args=(60,)).start()\n    except RuntimeError: time.sleep(0.01)"
