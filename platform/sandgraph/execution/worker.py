@@ -76,7 +76,7 @@ class Worker:
             limits, owner, runtime=assignment.runtime, isolation=assignment.isolation
         ) as sandbox:
             progress.has_sandbox(sandbox)
-            execution = sandbox.execute(assignment.job, state, timeout_s=limits.timeout_s, on_log=on_log)
+            execution = sandbox.execute(assignment.job, state.encode(), timeout_s=limits.timeout_s, on_log=on_log)
             # It may be large: once it is sent, nobody needs it.
             del state
             outcome = await execution
@@ -117,7 +117,11 @@ class _Progress:
 
 def encode_state(state: State) -> bytes:
     """Return the JSON text of a state, as sandboxes get it and as its size is counted."""
-    return json.dumps(state, separators=(",", ":"), ensure_ascii=False).encode()
+    return _state_text(state).encode()
+
+
+def _state_text(state: State) -> str:
+    return json.dumps(state, separators=(",", ":"), ensure_ascii=False)
 
 
 def _code_size(job: Job) -> int:
@@ -131,14 +135,15 @@ def _lost(message: str, usage: Usage) -> Broken:
     return Broken(AttemptStatus.LOST, Failure(AttemptStatus.LOST, message), usage)
 
 
-def _encoded(what: str, state: State, assignment: Assignment) -> bytes | Failure:
+def _encoded(what: str, state: State, assignment: Assignment) -> str | Failure:
     """Return the JSON text of a state, or which of its bounds it is over."""
     # Counted first: to encode millions of values would hold everything else up.
     if has_more_values(state, assignment.max_state_values):
         message = f"{what} has more than the {assignment.max_state_values} values that a state may have."
         return Failure(AttemptStatus.RESULT_INVALID, message)
-    text = encode_state(state)
-    if len(text) > assignment.max_state_bytes:
-        message = f"{what} has {len(text)} bytes as JSON; a state may have {assignment.max_state_bytes}."
+    text = _state_text(state)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > assignment.max_state_bytes:
+        message = f"{what} has {size} bytes as JSON; a state may have {assignment.max_state_bytes}."
         return Failure(AttemptStatus.RESULT_INVALID, message)
     return text

@@ -15,7 +15,7 @@ from sandgraph.sandbox import verdict
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.measured import Measured
-from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report, read_used
+from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report, read_text, read_used
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks, settled
 from sandgraph_runner.protocol import (
@@ -45,8 +45,8 @@ _LAST_LOOK_S = 0.3
 _GRACE_S = 1.5
 #: Seconds a cancellation waits for the engine to kill.
 _KILL_S = 10.0
-#: Bodies up to this many bytes are read on the event loop (a millisecond), larger ones on a thread.
-_INLINE_BYTES = 32 * 1024
+#: Outcomes up to this many characters are read on the event loop (a millisecond), larger ones on a thread.
+_INLINE_CHARACTERS = 32 * 1024
 #: What a log frame, and a report around its body, may take.
 _SLACK_BYTES = 2 * 1024 * 1024
 
@@ -122,7 +122,9 @@ class ContainerSandbox:
         if isinstance(ending, Broken):
             return ending
         try:
-            answers = await _read(read_answers, ending, job)
+            text = read_text(ending, job.max_result_bytes)
+            del ending
+            answers = await _read(read_answers, text, job)
         except ProtocolError as wrong:
             self._is_reusable = False
             return verdict.invalid(wrong, self.usage())
@@ -134,7 +136,7 @@ class ContainerSandbox:
         if isinstance(ending, Broken):
             return ending
         try:
-            return await _read(read_problems, ending, check)
+            return await _read(read_problems, read_text(ending, check.max_result_bytes), check)
         except ProtocolError as wrong:
             return verdict.invalid(wrong, self.usage())
 
@@ -271,10 +273,10 @@ class _Deadline:
         self._timer = asyncio.get_running_loop().call_later(_GRACE_S, self._give_up)
 
 
-async def _read(reader: Callable[[bytes, B], T], body: bytes, asked: B) -> T:
-    if len(body) <= _INLINE_BYTES:
-        return reader(body, asked)
-    return await asyncio.to_thread(reader, body, asked)
+async def _read(reader: Callable[[str, B], T], text: str, asked: B) -> T:
+    if len(text) <= _INLINE_CHARACTERS:
+        return reader(text, asked)
+    return await asyncio.to_thread(reader, text, asked)
 
 
 async def _drop(_lines: Sequence[LogLine]) -> None:

@@ -19,7 +19,7 @@ from sandgraph.errors import EngineUnavailable
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox import verdict
-from sandgraph.sandbox.payload import read_answers
+from sandgraph.sandbox.payload import read_answers, read_text
 from sandgraph.sandbox.printing import Printer, printing_to
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox, Succeeded
 from sandgraph_runner.account import Account
@@ -107,7 +107,7 @@ class _Stand:
         try:
             if isinstance(ended, Account):
                 return self._reported(ended.reason, ended.to_json(), job, usage)
-            answers = read_answers(ended, job)
+            answers = read_answers(read_text(ended, job.max_result_bytes), job)
         except ProtocolError as wrong:
             return verdict.invalid(wrong, usage)
         return Succeeded(answers.diff, answers.entered, answers.again, answers.after, usage)

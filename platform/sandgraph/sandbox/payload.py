@@ -33,8 +33,8 @@ _INTEGERS = range(-(2**63), 2**63)
 _LEVELS_AROUND = 5
 #: Values of an outcome for each key that it changes: the operation and its three members; with one to spare.
 _VALUES_AROUND = 5
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _CODE = re.compile(r"[a-z_]{1,64}")
 _PROBLEM_FIELDS = frozenset({"index", "code", "message", "line", "column"})
 
@@ -98,16 +98,24 @@ def read_used(frame: Frame) -> Used:
     return used
 
 
-def read_answers(body: bytes, job: Job) -> Answers:
+def read_text(body: bytes, most: int) -> str:
+    """Return the text of an outcome of so many bytes at most; let go of the bytes before it is read."""
+    if len(body) > most:
+        raise ProtocolError("the outcome is larger than allowed")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("what was sent is not UTF-8") from None
+
+
+def read_answers(text: str, job: Job) -> Answers:
     """Return a job's outcome.
 
     Large ones take a while (seconds for many megabytes of small numbers) and belong on a thread.
     """
-    if len(body) > job.max_result_bytes:
-        raise ProtocolError("the outcome is larger than allowed")
-    if _has_more_values(body, job.max_values + _VALUES_AROUND * job.max_keys):
+    if _has_more_values(text, job.max_values + _VALUES_AROUND * job.max_keys):
         raise ProtocolError(f"the outcome has more than the {job.max_values} values that a state may have")
-    outcome = _object(body)
+    outcome = _object(text)
     if outcome.keys() != OUTCOME_FIELDS:
         raise ProtocolError("an outcome's fields are not those of the protocol")
     ops, entered, again, after = outcome["ops"], outcome["entered"], outcome["again"], outcome["after"]
@@ -143,9 +151,9 @@ def read_account(body: bytes) -> Account:
     )
 
 
-def read_problems(body: bytes, check: Check) -> list[CheckProblem]:
+def read_problems(text: str, check: Check) -> list[CheckProblem]:
     """Return what a check found."""
-    problems = _object(body).get("problems")
+    problems = _object(text).get("problems")
     if not isinstance(problems, list):
         raise ProtocolError("a check's outcome has no problems")
     return [_problem(each, len(check.sources) + len(check.expressions)) for each in problems]
@@ -189,10 +197,11 @@ def _problem(entry: object, count: int) -> CheckProblem:
     return CheckProblem(index, code, _clean(message, 4096), line, column)
 
 
-def _object(data: bytes) -> dict[str, object]:
+def _object(data: bytes | str) -> dict[str, object]:
     try:
-        value = json.loads(data.decode(), parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant)
-        if _SURROGATE.search(data):
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ProtocolError("what was sent is not JSON as the protocol allows it") from None
@@ -201,13 +210,13 @@ def _object(data: bytes) -> dict[str, object]:
     return value
 
 
-def _has_more_values(body: bytes, most: int) -> bool:
+def _has_more_values(text: str, most: int) -> bool:
     """Tell, without parsing it, whether JSON text has more values than that: parsing holds up everybody else."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") <= most:
+    if text.count(",") + text.count("[") + text.count("{") <= most:
         return False
-    bare = _STRING.sub(b"", body)
+    bare = _STRING.sub("", text)
     # Each container has one value more than it has commas, unless it is empty.
-    return bare.count(b",") + bare.count(b"[") + bare.count(b"{") > most
+    return bare.count(",") + bare.count("[") + bare.count("{") > most
 
 
 def _integer(text: str) -> int:

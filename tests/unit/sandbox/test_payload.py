@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,16 +11,27 @@ import pytest
 from sandgraph.model.run import LogLine
 from sandgraph.sandbox.payload import (
     Account,
+    Answers,
     read_account,
     read_answers,
     read_lines,
     read_problems,
     read_report,
+    read_text,
     read_used,
     read_version,
 )
 from sandgraph.sandbox.spec import CheckProblem
 from sandgraph_runner.protocol import Check, Condition, Frame, Job, Kind, ProtocolError, Reason, Report, Source, Used
+
+
+def answers_of(body: bytes, job: Job) -> Answers:
+    return read_answers(read_text(body, job.max_result_bytes), job)
+
+
+def problems_of(body: bytes, check: Check) -> Sequence[CheckProblem]:
+    return read_problems(read_text(body, check.max_result_bytes), check)
+
 
 ASKED = Condition(expression="True")
 OUTCOME: dict[str, Any] = {"ops": [], "entered": True, "again": None, "after": []}
@@ -36,7 +48,7 @@ def setting(value: str) -> bytes:
 
 def test_an_outcome() -> None:
     body = outcome(ops=[{"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]}, {"op": "delete", "key": "a"}])
-    answers = read_answers(body, Job())
+    answers = answers_of(body, Job())
     assert answers.diff.to_json() == [
         {"op": "delete", "key": "a"},
         {"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]},
@@ -54,7 +66,7 @@ def test_an_outcome() -> None:
     ],
 )
 def test_answers_to_what_was_asked(job: Job, answers: dict[str, object]) -> None:
-    read = read_answers(outcome(**answers), job)
+    read = answers_of(outcome(**answers), job)
     assert {"entered": read.entered, "again": read.again, "after": list(read.after)} == {
         "entered": True,
         "again": None,
@@ -81,7 +93,7 @@ def test_answers_to_what_was_asked(job: Job, answers: dict[str, object]) -> None
 )
 def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
-        read_answers(outcome(**answers), job)
+        answers_of(outcome(**answers), job)
 
 
 @pytest.mark.parametrize(
@@ -116,21 +128,21 @@ def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> 
 )
 def test_what_is_no_outcome(body: bytes) -> None:
     with pytest.raises(ProtocolError):
-        read_answers(body, Job())
+        answers_of(body, Job())
 
 
 @pytest.mark.parametrize("value", ["9223372036854775807", "-9223372036854775808", "1e308", '"NaN"', r'"\ud83d\ude00"'])
 def test_what_is_just_possible(value: str) -> None:
-    assert read_answers(setting(value), Job()).diff
+    assert answers_of(setting(value), Job()).diff
 
 
 def test_the_bounds_of_an_outcome() -> None:
-    assert read_answers(setting("[" * 64 + "]" * 64), Job(max_depth=64)).diff
+    assert answers_of(setting("[" * 64 + "]" * 64), Job(max_depth=64)).diff
     with pytest.raises(ProtocolError):
-        read_answers(setting('"' + "x" * 100 + '"'), Job(max_result_bytes=100))
+        answers_of(setting('"' + "x" * 100 + '"'), Job(max_result_bytes=100))
     many = [{"op": "set", "key": str(n), "value": 1} for n in range(21)]
     with pytest.raises(ProtocolError):
-        read_answers(outcome(ops=many), Job(max_keys=10))
+        answers_of(outcome(ops=many), Job(max_keys=10))
 
 
 def log(lines: object) -> Frame:
@@ -182,7 +194,9 @@ def test_a_heartbeat() -> None:
 
 
 @pytest.mark.parametrize(
-    "meta", [{}, used(cpu_s=-1), used(pids_peak=-1), used(oom_kills=2**63), used(more=1), used(oom_kills=None)], ids=repr
+    "meta",
+    [{}, used(cpu_s=-1), used(pids_peak=-1), used(oom_kills=2**63), used(more=1), used(oom_kills=None)],
+    ids=repr,
 )
 def test_what_is_no_heartbeat(meta: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
@@ -263,7 +277,7 @@ PROBLEM = {"index": 1, "code": "syntax_error", "message": "no", "line": 1, "colu
 
 def test_problems() -> None:
     body = json.dumps({"problems": [PROBLEM]}).encode()
-    assert read_problems(body, CHECK) == [CheckProblem(1, "syntax_error", "no", 1, None)]
+    assert problems_of(body, CHECK) == [CheckProblem(1, "syntax_error", "no", 1, None)]
 
 
 @pytest.mark.parametrize(
@@ -282,13 +296,13 @@ def test_problems() -> None:
 )
 def test_what_is_no_problem(changed: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
-        read_problems(json.dumps({"problems": [{**PROBLEM, **changed}]}).encode(), CHECK)
+        problems_of(json.dumps({"problems": [{**PROBLEM, **changed}]}).encode(), CHECK)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"problems":{}}', b'{"problems":[1]}'])
 def test_what_is_no_list_of_problems(body: bytes) -> None:
     with pytest.raises(ProtocolError):
-        read_problems(body, CHECK)
+        problems_of(body, CHECK)
 
 
 def test_a_version() -> None:
@@ -324,8 +338,8 @@ def test_more_values_than_a_state_may_have_are_not_even_parsed(
     job = Job(function=Source("f", ""), max_values=1000, max_keys=10)
     body = json.dumps({**OUTCOME, "ops": [{"op": "set", "key": "k", "value": value}]}).encode()
     if fits:
-        assert read_answers(body, job).diff
+        assert answers_of(body, job).diff
         return
     monkeypatch.setattr(json, "loads", None)
     with pytest.raises(ProtocolError, match="1000 values"):
-        read_answers(body, job)
+        answers_of(body, job)
