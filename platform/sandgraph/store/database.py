@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from sandgraph.errors import ConfigurationError, Unavailable
+from sandgraph.store import migrations
 from sandgraph.store.lock import FolderLock
 from sandgraph.store.tables import METADATA, SCHEMA_VERSION
 
@@ -101,7 +102,9 @@ class Database:
                     if version == 0:
                         METADATA.create_all(connection)
                         connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
-                        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    else:
+                        migrations.apply(connection, version)
+                    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except (DatabaseError, sqlite3.Error) as error:
             raise ConfigurationError(f"data_dir: the database {self._path} cannot be used: {_reason(error)}.") from None
 

@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from sandgraph.errors import NotFound
 from sandgraph.model.journal import Entry
-from sandgraph.model.run import LogLine, NodeRunKey, RunStatus
+from sandgraph.model.run import LogLine, NodeRunKey
 from sandgraph.model.state import Json
 from sandgraph.store import tables
 from sandgraph.store.columns import now, to_json
@@ -26,8 +26,6 @@ MAX_DIFF_BYTES = 64 * 1024
 _MAX_KEYS_BYTES = 8 * 1024
 
 _MAX_MESSAGE = 4_096
-
-_FINAL = [status.value for status in RunStatus if status.is_final]
 
 _MAX_INTEGER = 2**63 - 1
 
@@ -58,7 +56,7 @@ def _advance_statement(columns: tuple[str, ...]) -> ReturningUpdate[Any]:
     run = tables.run.c
     return (
         update(tables.run)
-        .where(run.id == bindparam("key_id"), run.status.not_in(_FINAL))
+        .where(run.id == bindparam("key_id"), run.finished_at.is_(None))
         .values(last_seq=run.last_seq + bindparam("records"), **{name: bindparam(f"new_{name}") for name in columns})
         .returning(run.last_seq)
     )
@@ -81,6 +79,13 @@ def insert_events(connection: Connection, run_id: str, first_seq: int, events: S
     rows = [_event_row(run_id, seq, entry, ts) for seq, entry in enumerate(events, first_seq)]
     if rows:
         connection.execute(_INSERT_EVENTS, rows)
+
+
+def append_event(connection: Connection, run_id: str, entry: Entry, changes: Mapping[str, object]) -> None:
+    """Store an event of a run that has not ended, and change the run's row with it."""
+    last = advance(connection, run_id, 1, changes)
+    if last is not None:
+        insert_events(connection, run_id, last, [entry], now())
 
 
 def append_logs(connection: Connection, run_id: str, key: NodeRunKey, attempt: int, lines: Sequence[LogLine]) -> int:

@@ -75,6 +75,11 @@ class RunSummary:
     started_at: datetime | None
     finished_at: datetime | None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it ended for good; an interrupted run that goes on after the next start did not."""
+        return self.status.is_final and (self.status is not RunStatus.INTERRUPTED or self.finished_at is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord(RunSummary):
@@ -129,6 +134,28 @@ class CommitRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event that a run was told, to be stored with the step that followed from it.
+
+    Attributes:
+        number: From 1, without gaps.
+        document: As `model.event_document` writes it.
+    """
+
+    number: int
+    document: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent(RunEvent):
+    """An event that a run was told; ``commit`` and ``diff`` are those of the commit that it made, where it made one."""
+
+    commit: int | None
+    diff: StateDiff
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRecord:
     """A record of a run's one sequence: an event, or a line that submitted code printed.
 
@@ -144,7 +171,8 @@ class JournalRecord:
         message: For a person; a log's line.
         data: More, by type. Of a failed run, node or attempt: ``error``. Of an edge: ``source`` and ``target``. Of a
             state: ``commit``, ``parents`` and ``diff``, or in the place of a long diff ``keys`` (the first ones that it
-            changed) and ``truncated``. Of a log line: ``elapsed_s``, and whether it was ``cut``.
+            changed) and ``truncated``. Of a log line: ``elapsed_s``, and whether it was ``cut``. Of a run that was
+            interrupted: ``resumes``, where it goes on after the platform's next start.
     """
 
     seq: int
@@ -157,6 +185,12 @@ class JournalRecord:
     status: str
     message: str
     data: Mapping[str, Json]
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is the one of its run's end."""
+        is_run = self.kind == "event" and self.type == "run"
+        return is_run and RunStatus(self.status).is_final and not self.data.get("resumes")
 
 
 @dataclass(frozen=True, slots=True)

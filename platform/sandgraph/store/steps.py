@@ -21,8 +21,9 @@ from sandgraph.model.commands import (
 from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
-from sandgraph.store import journal, tables
+from sandgraph.store import journal, run_events, tables
 from sandgraph.store.columns import now
+from sandgraph.store.records import RunEvent
 
 IN_FLIGHT = {NodeRunStatus.RUNNING, NodeRunStatus.RETRYING}
 
@@ -189,13 +190,17 @@ class _Step:
             self.node_runs.change((key.node, key.iteration), values)
 
 
-def apply(connection: Connection, run_id: str, commands: Sequence[Command], usage: Usage | None) -> int:
+def apply(
+    connection: Connection, run_id: str, commands: Sequence[Command], usage: Usage | None, told: RunEvent | None = None
+) -> int:
     """Store a step, and return the number of the run's last record.
 
     Raises:
         NotFound: There is no such run.
-        Conflict: The run has ended; nothing was stored.
+        Conflict: The run has ended, or was told something else under that number; nothing was stored.
     """
+    if told is not None and not run_events.add(connection, run_id, told, commands):
+        return journal.last_number(connection, run_id)
     events = list(entries(commands))
     if not events:
         return journal.last_number(connection, run_id)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sandgraph.model.commands import Command
+from sandgraph.model.commands import Command, RecordRun
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import LogLine, NodeRunKey, RunStatus, Usage
+from sandgraph.model.run import Failure, LogLine, NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import Json
 from sandgraph.store import code as code_versions
-from sandgraph.store import graphs, journal, recovery, runs, steps
+from sandgraph.store import graphs, journal, recovery, run_events, runs, steps
 from sandgraph.store.database import Database
 from sandgraph.store.records import (
     CodeKind,
@@ -20,8 +20,10 @@ from sandgraph.store.records import (
     JournalRecord,
     NodeRunRecord,
     Page,
+    RunEvent,
     RunRecord,
     RunSummary,
+    StoredEvent,
 )
 from sandgraph.store.runs import NewRun
 
@@ -171,19 +173,28 @@ class Store:
         """Return the ids of pending runs, oldest first."""
         return await self._database.read(runs.pending, limit)
 
-    async def apply(self, run_id: str, commands: Sequence[Command], *, usage: Usage | None = None) -> int:
+    async def apply(
+        self, run_id: str, commands: Sequence[Command], *, usage: Usage | None = None, told: RunEvent | None = None
+    ) -> int:
         """Store a step of the scheduler, all or nothing, and return the number of the run's last record.
 
         Args:
             run_id: The run.
             commands: Of one step, in its order; those that record nothing are passed over.
             usage: Of the first attempt that ends in this step.
+            told: What the step follows from. With it, a step that is stored already is not stored again: whoever did
+                not hear whether it was can call this again.
 
         Raises:
             NotFound: There is no run of that id.
-            Conflict: The run has ended (``run_ended``); nothing was stored.
+            Conflict: The run has ended (``run_ended``), or was told something else under the event's number
+                (``event_conflict``); nothing was stored.
         """
-        return await self._database.write(steps.apply, run_id, tuple(commands), usage)
+        return await self._database.write(steps.apply, run_id, tuple(commands), usage, told)
+
+    async def run_events(self, run_id: str, *, after: int = 0, limit: int = 64) -> list[StoredEvent]:
+        """Return what a run was told after event ``after``, at most ``limit``."""
+        return await self._database.read(run_events.read, run_id, after, limit)
 
     async def record_usage(self, run_id: str, key: NodeRunKey, attempt: int, usage: Usage) -> None:
         """Store what an attempt used that was stopped, or came too late to count; what is known of it already stays."""
@@ -197,6 +208,31 @@ class Store:
         # Among the writes: those that were called before may end runs.
         found = await self._database.write(recovery.in_flight)
         return [run_id for run_id in found if await self._database.write(recovery.interrupt, run_id)]
+
+    async def hand_back_runs(self) -> list[str]:
+        """Mark every run in progress as interrupted until `resume_run`, and return those and the pending ones.
+
+        For the start and the end, as `interrupt_runs`. Runs whose events were not stored are interrupted for good.
+
+        Returns:
+            The ids of the runs that wait for their turn, oldest first.
+        """
+        found = await self._database.write(recovery.in_flight)
+        return [run_id for run_id in found if await self._database.write(recovery.hand_back, run_id)]
+
+    async def resume_run(self, run_id: str, limit: int, image: str) -> bool:
+        """Count one more recovery of an interrupted run, call it running, and tell whether it goes on.
+
+        Args:
+            run_id: The run.
+            limit: Recoveries that it may have; with more it fails (``too_many_recoveries``).
+            image: The sandbox image it goes on with; the journal tells where it is not the one that it pinned.
+        """
+        return await self._database.write(recovery.resume, run_id, limit, image)
+
+    async def give_up_run(self, run_id: str, failure: Failure) -> bool:
+        """Fail a run that nobody works on, with all that was in progress in it; tell whether it had not ended."""
+        return await self._database.write(recovery.end, run_id, RecordRun(RunStatus.FAILED, failure))
 
     # What a run did
 

@@ -16,7 +16,7 @@ from sqlmodel import Field, SQLModel
 from sandgraph.store.columns import JsonText, SafeText, UtcTime
 
 #: Raised by one with every change of the schema.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Names of constraints are fixed, so that a migration can speak of them.
 _NAMES = {
@@ -79,6 +79,7 @@ class RunRow(_Table, table=True):
     fingerprint: str | None = Field(sa_type=SafeText)
     last_seq: int
     last_commit: int
+    recoveries: int = Field(0, sa_column_kwargs={"server_default": "0"})
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)
@@ -171,6 +172,19 @@ class StateCommitRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
+class RunEventRow(_Table, table=True):
+    """An event that the scheduler was told, as `model.event_document` writes it: of them all, a run is made again."""
+
+    __tablename__ = "run_event"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    number: int = Field(primary_key=True)
+    document: dict[str, object] = Field(sa_type=JsonText)
+    diff_of: int | None = Field(description="Number of the commit that it made.")
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
 class EventRow(_Table, table=True):
     """An event of a run's journal; it shares its numbers with `LogRecordRow`."""
 
@@ -219,5 +233,6 @@ run_code = _TABLES["run_code"]
 node_run = _TABLES["node_run"]
 attempt = _TABLES["attempt"]
 state_commit = _TABLES["state_commit"]
+run_event = _TABLES["run_event"]
 event = _TABLES["event"]
 log_record = _TABLES["log_record"]

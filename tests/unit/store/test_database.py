@@ -282,6 +282,7 @@ async def test_every_list_is_read_through_an_index(store: Store, run_id: str) ->
     await store.interrupt_runs()
     await store.node_runs(run_id)
     await store.commits(run_id, upto=3)
+    await store.run_events(run_id, after=3)
     await store.run_code(run_id)
     event.remove(store._database._read_engine, "before_cursor_execute", record)
 

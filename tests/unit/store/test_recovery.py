@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from sandgraph.errors import ConfigurationError
-from sandgraph.model.commands import RecordAttempt, RecordNodeRun, RecordRun, ScheduleRetry
+from sandgraph.model.commands import Command, RecordAttempt, RecordNodeRun, RecordRun, ScheduleRetry, StartAttempt
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.state import Json
+from sandgraph.model.state import Json, View
 from sandgraph.store import recovery
+from sandgraph.store.records import RunEvent
 from sandgraph.store.store import Store
 
 Begin = Callable[[str, int], Awaitable[NodeRunKey]]
@@ -82,6 +83,91 @@ async def test_a_run_that_ends_meanwhile_is_left_as_it_is(store: Store, run_id: 
     assert await interrupting == []
     assert not await store._database.write(recovery.interrupt, run_id)
     assert (await store.run(run_id)).status is RunStatus.COMPLETED
+
+
+TOLD = RunEvent(1, {"type": "started"})
+
+
+async def begun(store: Store, graph: Graph) -> str:
+    """Make a run of one node whose first attempt runs, told as this release does."""
+    version, _ = await store.save_graph(graph)
+    run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+    key = NodeRunKey("work")
+    begins: list[Command] = [RecordNodeRun(key, NodeRunStatus.RUNNING), StartAttempt(key, 1, View.initial({}))]
+    await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING), *begins], told=TOLD)
+    return run.run_id
+
+
+@pytest.mark.anyio
+async def test_what_was_in_flight_is_handed_back_and_resumed(store: Store, graph: Graph) -> None:
+    run_id = await begun(store, graph)
+    started_at = (await store.run(run_id)).started_at
+    for recovery_number in (1, 2):
+        for _ in range(2):
+            assert await store.hand_back_runs() == [run_id]
+            run = await store.run(run_id)
+            assert (run.status, run.is_final, run.failure, run.finished_at) == (
+                RunStatus.INTERRUPTED,
+                False,
+                None,
+                None,
+            )
+        [node_run] = await store.node_runs(run_id)
+        assert (node_run.status, node_run.attempts[0].status) == (NodeRunStatus.INTERRUPTED, AttemptStatus.LOST)
+        interrupted = (await store.journal(run_id))[-1]
+        assert (interrupted.status, interrupted.data, interrupted.is_end) == ("interrupted", {"resumes": True}, False)
+
+        assert await store.resume_run(run_id, 2, "image" if recovery_number == 1 else "another")
+        run = await store.run(run_id)
+        assert (run.status, run.image, run.started_at) == (RunStatus.RUNNING, "image", started_at)
+        resumed = (await store.journal(run_id))[-1]
+        image = {} if recovery_number == 1 else {"image": "another"}
+        assert (resumed.status, resumed.data) == ("running", {"recovery": recovery_number, **image})
+
+    assert await store.hand_back_runs() == [run_id]
+    assert not await store.resume_run(run_id, 2, "image")
+    run = await store.run(run_id)
+    assert run.failure is not None
+    assert (run.status, run.failure.code, run.is_final) == (RunStatus.FAILED, "too_many_recoveries", True)
+    assert await store.hand_back_runs() == []
+    journal = await store.journal(run_id)
+    assert [record.seq for record in journal] == list(range(1, run.last_seq + 1))
+    assert [record.is_end for record in journal] == [*[False] * (len(journal) - 1), True]
+
+
+@pytest.mark.anyio
+async def test_what_waits_for_its_turn_or_its_next_attempt_goes_on_waiting(store: Store, graph: Graph) -> None:
+    run_id = await begun(store, graph)
+    key, failure = NodeRunKey("work"), Failure("error", "No.")
+    failed: list[Command] = [
+        RecordAttempt(key, 1, AttemptStatus.ERROR, failure),
+        RecordNodeRun(key, NodeRunStatus.RETRYING, failure),
+    ]
+    await store.apply(run_id, [*failed, ScheduleRetry(key, 2, 1.0, jitter=False)])
+    version, _ = await store.save_graph(graph)
+    pending, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+    assert await store.hand_back_runs() == [run_id, pending.run_id]
+    [node_run] = await store.node_runs(run_id)
+    assert (node_run.status, node_run.failure) == (NodeRunStatus.RETRYING, failure)
+    assert (await store.run(pending.run_id)) == pending
+
+
+@pytest.mark.anyio
+async def test_a_run_that_was_handed_back_can_be_ended_for_good(store: Store, graph: Graph) -> None:
+    run_id = await begun(store, graph)
+    await store.hand_back_runs()
+    assert await store.interrupt_runs() == [run_id]
+    run = await store.run(run_id)
+    assert (run.status, run.is_final) == (RunStatus.INTERRUPTED, True)
+    assert (await store.journal(run_id))[-1].is_end
+
+    run_id = await begun(store, graph)
+    failure = Failure("internal_error", "A defect.")
+    assert await store.give_up_run(run_id, failure)
+    assert not await store.give_up_run(run_id, failure)
+    run = await store.run(run_id)
+    assert (run.status, run.failure) == (RunStatus.FAILED, failure)
+    assert (await store.node_runs(run_id))[0].attempts[0].status is AttemptStatus.LOST
 
 
 WRITER = """\

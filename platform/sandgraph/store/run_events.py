@@ -1,0 +1,59 @@
+"""What the scheduler was told of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, bindparam, insert, select
+
+from sandgraph.errors import Conflict
+from sandgraph.model.commands import Command, RecordCommit
+from sandgraph.model.state import StateDiff
+from sandgraph.store import tables
+from sandgraph.store.columns import now
+from sandgraph.store.records import RunEvent, StoredEvent
+
+_ROW = tables.run_event.c
+_COMMIT = tables.state_commit.c
+
+# Made once: making one takes longer than SQLite needs to run it.
+_INSERT = insert(tables.run_event)
+_DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
+
+
+def add(connection: Connection, run_id: str, told: RunEvent, commands: Sequence[Command]) -> bool:
+    """Store an event, and tell whether it is new; it is not where its step was stored and nobody heard of it.
+
+    Raises:
+        Conflict: The run was told something else under that number: somebody else works on it.
+    """
+    document = dict(told.document)
+    known = connection.execute(_DOCUMENT, {"run_id": run_id, "number": told.number}).first()
+    if known is not None:
+        if known.document != document:
+            message = f"The run {run_id} was told something else as its event {told.number}."
+            raise Conflict(message, code="event_conflict")
+        return False
+    made = next((command.number for command in commands if isinstance(command, RecordCommit)), None)
+    row = {"run_id": run_id, "number": told.number, "document": document, "diff_of": made, "created_at": now()}
+    connection.execute(_INSERT, row)
+    return True
+
+
+def read(connection: Connection, run_id: str, after: int, limit: int) -> list[StoredEvent]:
+    """Return the events of a run that follow number ``after``, at most ``limit``."""
+    query = (
+        select(tables.run_event, _COMMIT.diff)
+        .outerjoin_from(
+            tables.run_event,
+            tables.state_commit,
+            and_(_COMMIT.run_id == _ROW.run_id, _COMMIT.number == _ROW.diff_of),
+        )
+        .where(_ROW.run_id == run_id, _ROW.number > after)
+        .order_by(_ROW.number)
+        .limit(limit)
+    )
+    return [
+        StoredEvent(row.number, row.document, row.diff_of, StateDiff.from_json(row.diff or []), row.created_at)
+        for row in connection.execute(query)
+    ]
