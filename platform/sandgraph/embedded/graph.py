@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Self
 
@@ -140,11 +140,19 @@ class WorkflowGraph:
             "retry": {**asdict(retry), "on": [*retry.on]} if isinstance(retry, Retry) else retry,
         }
         part = {key: value for key, value in given.items() if value is not None}
-        self._check({"nodes": [part]}, "nodes[0]", path)
+        self._check({"nodes": [part]}, ("nodes[0]",), path)
         self._nodes.append(part)
         return self
 
-    def add_edge(self, source: str, target: str, condition: Condition | None = None, *, default: bool = False) -> Self:
+    def add_edge(
+        self,
+        source: str,
+        target: str,
+        condition: Condition | None = None,
+        *,
+        default: bool = False,
+        on: Iterable[str] | None = None,
+    ) -> Self:
         """Add a way from one node to the next.
 
         Args:
@@ -152,6 +160,8 @@ class WorkflowGraph:
             target: Name of the node it enters.
             condition: Taken only if this holds; always without one.
             default: Taken only if no other edge of the source is.
+            on: Taken only if one of these became of the source: ``succeeded`` (without it, this alone), ``failed``,
+                ``timed_out``, ``skipped``.
 
         Returns:
             The graph itself.
@@ -159,9 +169,16 @@ class WorkflowGraph:
         Raises:
             InvalidInput: An argument is wrong; its ``problems`` say where.
         """
-        given: dict[str, object] = {"source": source, "target": target, "condition": condition, "default": default}
+        given: dict[str, object] = {
+            "source": source,
+            "target": target,
+            "condition": condition,
+            "default": default,
+            # A word by itself would be taken for its letters.
+            "on": [*on] if isinstance(on, Iterable) and not isinstance(on, str) else on,
+        }
         part = {key: value for key, value in given.items() if value is not None}
-        self._check({"nodes": [], "edges": [part]}, "edges[0].default", f"edges[{len(self._edges)}].default")
+        self._check({"nodes": [], "edges": [part]}, ("edges[0].default", "edges[0].on"), f"edges[{len(self._edges)}]")
         self._edges.append(part)
         return self
 
@@ -173,16 +190,16 @@ class WorkflowGraph:
             "edges": [_named(part, f"edges[{i}]", name_of) for i, part in enumerate(self._edges)],
         }
 
-    def _check(self, parts: dict[str, list[dict[str, object]]], judged: str, path: str) -> None:
+    def _check(self, parts: dict[str, list[dict[str, object]]], judged: tuple[str, ...], path: str) -> None:
         """Raise what is wrong with one node or edge by itself.
 
         Args:
             parts: It, as the only one.
-            judged: The beginning of the paths at which the model can judge it without the others.
-            path: What these begin with in this graph.
+            judged: The beginnings of the paths at which the model can judge it without the others.
+            path: Its own in this graph.
         """
         plain = {kind: [_named(part, "", _any_name) for part in some] for kind, some in parts.items()}
-        begin, real = judged.partition(".")[0], path.partition(".")[0]
+        begin = judged[0].partition(".")[0]
         try:
             graph = parse_graph({"name": self.name, **plain}, _ANY)
         except InvalidInput as invalid:
@@ -190,7 +207,7 @@ class WorkflowGraph:
         else:
             found = [each for each in problems(graph, NO_CEILING) if each.path.startswith(judged)]
         if found:
-            raise InvalidInput([replace(each, path=real + each.path.removeprefix(begin)) for each in found])
+            raise InvalidInput([replace(each, path=path + each.path.removeprefix(begin)) for each in found])
 
 
 def wish(function: Function, otherwise: str) -> str:

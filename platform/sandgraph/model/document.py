@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
-from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
@@ -29,6 +29,7 @@ def to_document(graph: Graph) -> dict[str, Json]:
                 "target": edge.target,
                 "condition": _condition_document(edge.condition),
                 "default": edge.default,
+                "on": [outcome.value for outcome in Outcome if outcome in edge.on],
             }
             for edge in graph.edges
         ],
@@ -48,6 +49,7 @@ def from_document(document: Mapping[str, Json]) -> Graph:
                 cast("str", edge["target"]),
                 _condition(edge["condition"]),
                 default=cast("bool", edge["default"]),
+                on=frozenset(map(Outcome, cast("list[str]", edge.get("on", list(ON_SUCCESS))))),
             )
             for edge in edges
         ),

@@ -35,6 +35,19 @@ class OnMax(StrEnum):
     FAIL = "fail"
 
 
+class Outcome(StrEnum):
+    """What may become of a node, as its edges ask for it; the values are those of a node run's status."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+
+
+#: What an edge asks for that does not say.
+ON_SUCCESS = frozenset({Outcome.SUCCEEDED})
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A Python expression over ``state``, or the name of a registered function; exactly one is set."""
@@ -81,12 +94,14 @@ class Edge:
         target: Name of the node it enters.
         condition: Taken only if this holds; always without one.
         default: Taken only if no other edge of the source is.
+        on: Taken only if one of these became of the source.
     """
 
     source: str
     target: str
     condition: Condition | None = None
     default: bool = False
+    on: frozenset[Outcome] = ON_SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +257,8 @@ def _edges(graph: Graph) -> Iterator[Problem]:
             yield Problem(
                 path,
                 "duplicate_edge",
-                f"There is an edge from {edge.source!r} to {edge.target!r} already; join their conditions with `or`.",
+                f"There is an edge from {edge.source!r} to {edge.target!r} already; "
+                "join their conditions with `or`, and what they are taken on in one list.",
             )
         seen.add((edge.source, edge.target))
         if edge.default and edge.condition is not None:
@@ -251,3 +267,18 @@ def _edges(graph: Graph) -> Iterator[Problem]:
             )
         if edge.default and defaults[edge.source] > 1:
             yield Problem(f"{path}.default", "two_defaults", f"{edge.source!r} has more than one default edge.")
+        yield from _on(edge, f"{path}.on")
+
+
+def _on(edge: Edge, path: str) -> Iterator[Problem]:
+    if not edge.on:
+        yield Problem(path, "too_short", "It must name at least one of succeeded, failed, timed_out and skipped.")
+    elif edge.on != ON_SUCCESS and edge.condition is not None:
+        yield Problem(
+            path,
+            "on_with_condition",
+            "A condition is asked where its source ran, once it has succeeded, and not on anything else; "
+            "let the edge lead to a node without a function, and put the condition behind that.",
+        )
+    elif edge.on != ON_SUCCESS and edge.default:
+        yield Problem(path, "on_with_default", "A default edge is one of those that are taken on success.")

@@ -3,104 +3,28 @@
 `step` takes a run and one event and returns the run as it then is, with the commands that follow. No I/O, no clock: the
 dispatcher stores the commands that are records in one transaction, and only then does the rest.
 
-A token is a `View` on an edge. Each edge of the graph resolves to taken (with a view) or skipped; a node whose incoming
-edges have all resolved runs once, over the merge of the views that came, or is skipped in its turn (dead-path
-elimination). Back edges do not count for that: what arrives on one starts its loop's next iteration once the present
-one is over, and the edges that leave a loop resolve when the loop ends.
+Each edge of the graph comes to be taken, by a `Token` that carries a view, or skipped; a node whose incoming edges have
+all resolved runs once, over the merge of the views that came, or is skipped in its turn (dead-path elimination). Back
+edges do not count for that: what arrives on one starts its loop's next iteration once the present one is over, and the
+edges that leave a loop resolve when the loop ends. A node that failed for good is left by the edges that ask for that.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from sandgraph.model import events
-from sandgraph.model.commands import (
-    Command,
-    RecordAttempt,
-    RecordCommit,
-    RecordEdge,
-    RecordNodeRun,
-    RecordRun,
-    ScheduleRetry,
-    StartAttempt,
-    StopAttempt,
-)
-from sandgraph.model.graph import Graph, Node, NodeType, OnMax
+from sandgraph.model.commands import Command, RecordAttempt, RecordEdge, RecordNodeRun, RecordRun, ScheduleRetry
+from sandgraph.model.draft import Draft
+from sandgraph.model.graph import Node, NodeType, OnMax, Outcome
+from sandgraph.model.progress import Active, Run, Token
 from sandgraph.model.retry import LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.state import MergeConflict, Parents, State, View, compact, merge
-from sandgraph.model.topology import Loop, Topology
+from sandgraph.model.state import State, View, merge
+from sandgraph.model.topology import Loop
 
-#: Keys whose deletion a run remembers beyond one a key of its state, before it looks which it may forget.
-_DELETED_KEYS_KEPT = 1_000
-
-#: Keys that a branch may delete while others are open, as a join must know of each; with more its run fails.
-MAX_DELETED_KEYS = 10_000
-
-#: Commits after which those that nothing refers to are dropped.
-_COMPACT_EVERY = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """A node run in progress: its present attempt runs, or its next one is waited for.
-
-    Attributes:
-        view: What its attempts see.
-        attempt: The present or next attempt.
-        lost: How many of those before it were lost.
-        lap: A loop node's iteration since it was entered; 1 elsewhere.
-        is_waiting: Whether the wait before ``attempt`` is not over yet.
-    """
-
-    view: View
-    attempt: int = 1
-    lost: int = 0
-    lap: int = 1
-    is_waiting: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything the scheduler needs to know of a run.
-
-    Attributes:
-        graph: A valid graph.
-        topology: Its shape.
-        status: Of the run.
-        active: Node runs in progress.
-        resolved: Index of each edge that resolved in the present iteration, and the view on it until a node takes it.
-        held: Views on back edges and on edges that leave a loop, until the loop's iteration, or the loop, ends.
-        passed: Nodes that are through with the present iteration.
-        open_loops: Headers of loops that were entered and have not ended.
-        iterations: Node name to the number of its node runs so far, skipped ones among them.
-        ended: Views that reached an end, by node.
-        stopped: Nodes other than ends that were left by no edge.
-        parents: Of the commits since the live branches parted, as far as a merge may ask about them.
-        authors: Of the same commits, the nodes that made them.
-        latest: The initial state with every commit applied in turn; None before the run began.
-        commits: Number of the last commit.
-        steps: Node runs so far, start and end not counted, nor skipped ones.
-    """
-
-    graph: Graph
-    topology: Topology
-    status: RunStatus = RunStatus.PENDING
-    active: Mapping[NodeRunKey, Active] = field(default_factory=dict)
-    resolved: Mapping[int, View | None] = field(default_factory=dict)
-    held: Mapping[int, View] = field(default_factory=dict)
-    passed: frozenset[str] = frozenset()
-    open_loops: frozenset[str] = frozenset()
-    iterations: Mapping[str, int] = field(default_factory=dict)
-    ended: Mapping[str, View] = field(default_factory=dict)
-    stopped: frozenset[str] = frozenset()
-    parents: Parents = field(default_factory=dict)
-    authors: Mapping[int, str] = field(default_factory=dict)
-    latest: State | None = None
-    commits: int = 0
-    steps: int = 0
+__all__ = ["Active", "Run", "step"]
 
 
 def step(run: Run, event: events.Event) -> tuple[Run, list[Command]]:
@@ -111,7 +35,7 @@ def step(run: Run, event: events.Event) -> tuple[Run, list[Command]]:
     """
     if run.status.is_final:
         return run, []
-    draft = _Draft(run)
+    draft = _Steps(run)
     match event:
         case events.RunStarted(state) if run.status is RunStatus.PENDING:
             draft.start(state)
@@ -132,49 +56,8 @@ def step(run: Run, event: events.Event) -> tuple[Run, list[Command]]:
     return draft.freeze(), draft.commands
 
 
-class _Draft:
-    """A run being changed: mutable copies of its parts, and the commands so far."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.graph = run.graph
-        self.topology = run.topology
-        self.status = run.status
-        self.active = dict(run.active)
-        self.resolved = dict(run.resolved)
-        self.held = dict(run.held)
-        self.passed = set(run.passed)
-        self.open_loops = set(run.open_loops)
-        self.iterations = dict(run.iterations)
-        self.ended = dict(run.ended)
-        self.stopped = set(run.stopped)
-        self.parents = dict(run.parents)
-        self.authors = dict(run.authors)
-        self.latest = run.latest
-        self.commits = run.commits
-        self.steps = run.steps
-        self.commands: list[Command] = []
-        self._reached: deque[tuple[str, View | None]] = deque()
-
-    def freeze(self) -> Run:
-        self._forget()
-        return replace(
-            self.run,
-            status=self.status,
-            active=self.active,
-            resolved=self.resolved,
-            held=self.held,
-            passed=frozenset(self.passed),
-            open_loops=frozenset(self.open_loops),
-            iterations=self.iterations,
-            ended=self.ended,
-            stopped=frozenset(self.stopped),
-            parents=self.parents,
-            authors=self.authors,
-            latest=self.latest,
-            commits=self.commits,
-            steps=self.steps,
-        )
+class _Steps(Draft):
+    """What each event does to a run, and how its tokens move."""
 
     # What events do
 
@@ -183,7 +66,7 @@ class _Draft:
         self.commands.append(RecordRun(RunStatus.RUNNING))
         self.parents = {0: ()}
         self.latest = state
-        self._reached.append((self.graph.entry, View.initial(state)))
+        self.reached.append((self.graph.entry, Token(is_taken=True, views=(View.initial(state),))))
 
     def expects(self, key: NodeRunKey, attempt: int, *, waiting: bool = False) -> bool:
         active = self.active.get(key)
@@ -196,14 +79,17 @@ class _Draft:
         view = active.view
         message = "" if event.entered else "The loop's condition did not hold: no iteration."
         if event.entered and node.function is not None:
-            view = self._commit(event, view)
-        self.commands.append(RecordNodeRun(event.key, NodeRunStatus.SUCCEEDED, message=message))
+            view = self.commit(event, view)
         goes_on = node.type is NodeType.LOOP and event.entered and event.again is not False
-        if goes_on and active.lap < (node.max_iterations or 1):
-            self._begin(node, view, lap=active.lap + 1)
-        elif goes_on and node.condition is not None and node.on_max is OnMax.FAIL:
+        is_last = active.lap >= (node.max_iterations or 1)
+        too_often = goes_on and is_last and node.condition is not None and node.on_max is OnMax.FAIL
+        if too_often:
             message = f"The loop {node.name!r} ran {active.lap} times and its condition {node.condition} still holds."
-            self.finish(RunStatus.FAILED, Failure("max_iterations_reached", message, node=node.name))
+        self.commands.append(RecordNodeRun(event.key, NodeRunStatus.SUCCEEDED, message=message))
+        if too_often:
+            self._break(node, view, Outcome.FAILED, Failure("max_iterations_reached", message, node=node.name))
+        elif goes_on and not is_last:
+            self._begin(node, view, lap=active.lap + 1)
         else:
             self._leave(node, view, event.after)
 
@@ -224,38 +110,25 @@ class _Draft:
         del self.active[event.key]
         if is_lost:
             failure = replace(failure, message=f"Attempts were lost {lost} times; of the last one: {failure.message}")
-        timed_out = event.status is AttemptStatus.TIMEOUT
-        status = NodeRunStatus.TIMED_OUT if timed_out else NodeRunStatus.FAILED
-        self.commands.append(RecordNodeRun(event.key, status, failure))
-        self.finish(RunStatus.FAILED, failure)
+        outcome = Outcome.TIMED_OUT if event.status is AttemptStatus.TIMEOUT else Outcome.FAILED
+        self.commands.append(RecordNodeRun(event.key, NodeRunStatus(outcome.value), failure))
+        self._break(node, active.view, outcome, failure)
 
     def retry(self, key: NodeRunKey) -> None:
-        self._attempt(key, replace(self.active[key], is_waiting=False))
-
-    def finish(self, status: RunStatus, failure: Failure | None = None, state: State | None = None) -> None:
-        """End the run and cancel what is in progress; ``state`` is its final one, or else all that was committed."""
-        for key, active in self.active.items():
-            if not active.is_waiting:
-                self.commands.append(RecordAttempt(key, active.attempt, AttemptStatus.CANCELLED))
-                self.commands.append(StopAttempt(key, active.attempt))
-            self.commands.append(RecordNodeRun(key, NodeRunStatus.CANCELLED))
-        self.active.clear()
-        self._reached.clear()
-        self.status = status
-        self.commands.append(RecordRun(status, failure, self.latest if state is None else state))
+        self.attempt(key, replace(self.active[key], is_waiting=False))
 
     # How tokens move
 
     def settle(self) -> None:
         """Move tokens until nothing moves without an attempt; then the run goes on, or is over."""
-        while not self.status.is_final and (self._reached or self._turn_loop()):
-            if not self._reached:
+        while not self.status.is_final and (self.reached or self._turn_loop()):
+            if not self.reached:
                 continue
-            name, view = self._reached.popleft()
-            if view is None:
-                self._skip(name)
+            name, token = self.reached.popleft()
+            if token.is_taken:
+                self._begin(self.topology.nodes[name], token.views[0])
             else:
-                self._begin(self.topology.nodes[name], view)
+                self._skip(name, token.views)
         if not self.active and not self.status.is_final:
             self._complete()
 
@@ -265,110 +138,99 @@ class _Draft:
         key = NodeRunKey(node.name, iteration)
         if node.name in self.topology.loops:
             self.open_loops.add(node.name)
-        if failure := self._over_bounds(node, view):
+        if failure := self.over_bounds(node, view):
             self.finish(RunStatus.FAILED, failure)
             return
         self.commands.append(RecordNodeRun(key, NodeRunStatus.RUNNING))
         asks = any(self.graph.edges[i].condition for i in self.topology.outgoing[node.name])
         if node.function is not None or asks:
-            self._attempt(key, Active(view, lap=lap))
+            self.attempt(key, Active(view, lap=lap))
         else:
             self.commands.append(RecordNodeRun(key, NodeRunStatus.SUCCEEDED))
             self._leave(node, view, ())
 
-    def _over_bounds(self, node: Node, view: View) -> Failure | None:
-        self.steps += node.type not in {NodeType.START, NodeType.END}
-        if self.steps > self.graph.max_steps:
-            message = f"The run took {self.graph.max_steps} steps and would go on at {node.name!r}."
-            return Failure("max_steps_exceeded", message, node=node.name)
-        if len(view.writers) - len(view.state) > MAX_DELETED_KEYS:
-            message = f"Before {node.name!r} a branch deleted more than {MAX_DELETED_KEYS} keys while others were open."
-            return Failure("too_many_deleted_keys", message, node=node.name)
-        return None
-
-    def _attempt(self, key: NodeRunKey, active: Active) -> None:
-        node = self.topology.nodes[key.node]
-        self.active[key] = active
-        is_loop = node.type is NodeType.LOOP
-        is_last = is_loop and active.lap >= (node.max_iterations or 1)
-        self.commands.append(StartAttempt(key, active.attempt, active.view, is_loop and active.lap == 1, is_last))
-
-    def _commit(self, event: events.AttemptSucceeded, view: View) -> View:
-        diff = event.diff.without_idle_deletes(view.state)
-        self.commits += 1
-        self.parents[self.commits] = view.heads
-        self.authors[self.commits] = event.key.node
-        self.commands.append(RecordCommit(self.commits, view.heads, diff, event.key, event.attempt))
-        after = view.after(self.commits, diff)
-        self.latest = after.state if self.latest is view.state else diff.apply(self.latest or {})
-        if len(after.writers) > 2 * len(after.state) + _DELETED_KEYS_KEPT:
-            return after.without_old_deletions(self.parents)
-        return after
-
     def _leave(self, node: Node, view: View, answers: tuple[bool, ...]) -> None:
-        """Resolve the outgoing edges of a node that is done."""
-        self.passed.add(node.name)
+        """Resolve the outgoing edges of a node that succeeded."""
         remaining = iter(answers)
-        taken: dict[int, bool] = {}
-        for i in self.topology.outgoing[node.name]:
+        taken, defaults = list[int](), list[int]()
+        for i in self._edges(node.name, Outcome.SUCCEEDED):
             edge = self.graph.edges[i]
-            taken[i] = not edge.default and (edge.condition is None or next(remaining, False))
-        if not any(taken.values()):
-            taken = {i: self.graph.edges[i].default for i in taken}
+            if edge.default:
+                defaults.append(i)
+            elif edge.condition is None or next(remaining, False):
+                taken.append(i)
+        taken = taken or defaults
         self.stopped.discard(node.name)
         if node.name in self.topology.ends:
             self.ended[node.name] = view
-        elif not any(taken.values()):
+        elif not taken:
             self.stopped.add(node.name)
-        for i, is_taken in taken.items():
-            self._resolve(i, view if is_taken else None)
+        self._resolve(node.name, taken, (view,))
 
-    def _skip(self, name: str) -> None:
-        self.passed.add(name)
+    def _break(self, node: Node, view: View, outcome: Outcome, failure: Failure) -> None:
+        """Resolve the outgoing edges of a node that failed; without one for that the run fails."""
+        if taken := self._edges(node.name, outcome):
+            self._resolve(node.name, taken, (view,))
+        else:
+            self.finish(RunStatus.FAILED, failure)
+
+    def _skip(self, name: str, views: tuple[View, ...]) -> None:
+        """Resolve the outgoing edges of a node that nothing came to."""
         if name in self.topology.loops:
             self.open_loops.add(name)
         iteration = self.iterations.get(name, 0) + 1
         self.iterations[name] = iteration
         self.commands.append(RecordNodeRun(NodeRunKey(name, iteration), NodeRunStatus.SKIPPED))
+        if taken := self._edges(name, Outcome.SKIPPED):
+            merged = self._merged(name, views)
+            views = (merged,) if merged else ()
+        self._resolve(name, taken, views)
+
+    def _edges(self, name: str, outcome: Outcome) -> list[int]:
+        return [i for i in self.topology.outgoing[name] if outcome in self.graph.edges[i].on]
+
+    def _resolve(self, name: str, taken: Collection[int], views: tuple[View, ...]) -> None:
+        """Take these edges of a node, and skip the others."""
+        self.passed.add(name)
+        token = Token(is_taken=True, views=views)
+        skipped = Token(is_taken=False, views=views if self.topology.asks_skipped else ())
         for i in self.topology.outgoing[name]:
-            self._resolve(i, None)
+            came = token if i in taken else skipped
+            if i not in self.topology.exits and i not in self.topology.back_edges:
+                self._arrive(i, came)
+            elif came.is_taken or i not in self.held or not self.held[i].is_taken:
+                self.held[i] = came
 
-    def _resolve(self, index: int, view: View | None) -> None:
-        if index in self.topology.exits or index in self.topology.back_edges:
-            if view is not None:
-                self.held[index] = view
-            return
-        self._arrive(index, view)
-
-    def _arrive(self, index: int, view: View | None) -> None:
+    def _arrive(self, index: int, token: Token) -> None:
         """Resolve an edge for good, and reach its target if that was the last it waited for."""
         if self.status.is_final:
             return
         edge = self.graph.edges[index]
-        self.commands.append(RecordEdge(index, edge.source, edge.target, taken=view is not None))
-        self.resolved[index] = view
+        self.commands.append(RecordEdge(index, edge.source, edge.target, taken=token.is_taken))
+        self.resolved[index] = token
         waited_for = self.topology.joins[edge.target]
         if all(i in self.resolved for i in waited_for):
-            came = [view for i in waited_for if (view := self.resolved[i]) is not None]
+            came = [each for i in waited_for if (each := self.resolved[i]) is not None]
             self.resolved.update(dict.fromkeys(waited_for))
             self._reach(edge.target, came)
 
-    def _reach(self, name: str, came: list[View]) -> None:
+    def _reach(self, name: str, came: list[Token]) -> None:
         """Let a node run over what came, once nothing more can come; skip it if nothing did."""
-        if not came:
-            self._reached.append((name, None))
-            return
-        merged, conflicts = merge(self.parents, came)
-        if conflicts:
-            self._conflict(conflicts[0], f"before they meet at {name!r}", name)
-        else:
-            self._reached.append((name, merged))
+        views = [token.views[0] for token in came if token.is_taken]
+        if not views:
+            # Of several that saw the same, one will do.
+            skipped = {view.heads: view for token in came for view in token.views}
+            self.reached.append((name, Token(is_taken=False, views=tuple(skipped.values()))))
+        elif merged := self._merged(name, views):
+            self.reached.append((name, Token(is_taken=True, views=(merged,))))
 
-    def _conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> None:
-        first, second = self.authors[conflict.first], self.authors[conflict.second]
-        who = f"{first!r} and {second!r}" if first != second else f"Two iterations of {first!r}"
-        message = f"{who} changed the key {conflict.key!r} {where}, and neither saw what the other did."
-        self.finish(RunStatus.FAILED, Failure("state_conflict", message, node=node))
+    def _merged(self, name: str, views: Sequence[View]) -> View | None:
+        """Return what meets at a node; None where that ended the run."""
+        merged, conflicts = merge(self.parents, views)
+        if conflicts:
+            self.conflict(conflicts[0], f"before they meet at {name!r}", name)
+            return None
+        return merged
 
     # Loops of ordinary edges
 
@@ -381,21 +243,21 @@ class _Draft:
         return False
 
     def _turn(self, loop: Loop) -> None:
-        back = {i: self.held.pop(i) for i in loop.back_edges if i in self.held}
-        for i in loop.back_edges:
+        back = [self.held.pop(i) for i in loop.back_edges]
+        for i, held in zip(loop.back_edges, back, strict=True):
             edge = self.graph.edges[i]
-            self.commands.append(RecordEdge(i, edge.source, edge.target, taken=i in back))
-        if back:
+            self.commands.append(RecordEdge(i, edge.source, edge.target, taken=held.is_taken))
+        if any(token.is_taken for token in back):
             self.passed -= loop.nodes
             for i in loop.inside:
                 self.resolved.pop(i, None)
-            self._reach(loop.header, list(back.values()))
+            self._reach(loop.header, back)
             return
         self.open_loops.discard(loop.header)
         for i in loop.exits:
             # A back edge that leaves this loop starts the next iteration of one around it, and stays held until then.
             if i not in self.topology.back_edges:
-                self._arrive(i, self.held.pop(i, None))
+                self._arrive(i, self.held.pop(i))
 
     # How a run ends
 
@@ -408,20 +270,6 @@ class _Draft:
             return
         view, conflicts = merge(self.parents, [self.ended[name] for name in order])
         if conflicts:
-            self._conflict(conflicts[0], f"before the ends {' and '.join(map(repr, order))}")
+            self.conflict(conflicts[0], f"before the ends {' and '.join(map(repr, order))}")
         else:
             self.finish(RunStatus.COMPLETED, state=view.state)
-
-    def _forget(self) -> None:
-        """Drop what no merge can ask about any more: above all, commits before the live branches parted."""
-        live = [active.view for active in self.active.values()]
-        live += (view for view in self.resolved.values() if view is not None)
-        live += (*self.held.values(), *self.ended.values())
-        heads = {view.heads for view in live}
-        if len(heads) == 1:
-            self.parents = dict.fromkeys(heads.pop(), ())
-        elif self.commits > self.run.commits and self.commits % _COMPACT_EVERY == 0 and live:
-            self.parents = dict(compact(self.parents, live))
-        else:
-            return
-        self.authors = {number: self.authors[number] for number in self.parents if number}

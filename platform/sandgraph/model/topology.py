@@ -8,11 +8,12 @@ Cooper, Harvey, Kennedy, *A Simple, Fast Dominance Algorithm*, 2001; loops from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sandgraph.errors import Problem
-from sandgraph.model.graph import Edge, Graph, Node, NodeType
+from sandgraph.model.graph import ON_SUCCESS, Graph, Node, NodeType, Outcome
 
 #: Loops inside each other; what a run must keep of its loops grows with it.
 MAX_NESTING = 32
@@ -20,6 +21,7 @@ MAX_NESTING = 32
 _NAMES_SHOWN = 10
 
 Adjacency = Mapping[str, tuple[int, ...]]
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Topology:
         loops: By header; inner ones before those around them.
         exits: Indices of the edges that leave a loop.
         back_edges: Indices of the edges that close a cycle.
-        ends: Names of the nodes of type end; in a graph without any, of those that no edge leaves.
+        ends: Names of the nodes of type end; in a graph without any, of those that no edge leaves on success.
+        asks_skipped: Whether some edge is taken when its source was skipped.
     """
 
     nodes: Mapping[str, Node]
@@ -62,6 +65,7 @@ class Topology:
     exits: frozenset[int]
     back_edges: frozenset[int]
     ends: tuple[str, ...]
+    asks_skipped: bool
 
 
 def analyse(graph: Graph) -> Topology | list[Problem]:
@@ -76,11 +80,11 @@ def analyse(graph: Graph) -> Topology | list[Problem]:
     ]
     if unreachable:
         return unreachable
-    first, last = _dominated(_dominators(graph, order, number))
+    first, final = _dominated(_dominators(graph, order, number))
     back_edges = frozenset(
         i
         for i, edge in enumerate(graph.edges)
-        if first[number[edge.target]] <= first[number[edge.source]] <= last[number[edge.target]]
+        if first[number[edge.target]] <= first[number[edge.source]] <= final[number[edge.target]]
     )
     joins = _by_end(graph, "target", back_edges)
     if tangled := list(_tangled(graph, back_edges)):
@@ -88,13 +92,15 @@ def analyse(graph: Graph) -> Topology | list[Problem]:
     loops = _loops(graph, order, joins, back_edges)
     if isinstance(loops, Problem):
         return [loops]
-    if endless := [*_endless(graph, loops, outgoing), *_idle(graph, outgoing)]:
+    if endless := [*_endless(graph, loops, outgoing), *_idle(graph, outgoing, back_edges), *_back(graph, back_edges)]:
         return endless
     nodes = {node.name: node for node in graph.nodes}
     exits = frozenset(i for loop in loops.values() for i in loop.exits)
     ends = tuple(node.name for node in graph.nodes if node.type is NodeType.END)
-    without_edges = tuple(node.name for node in graph.nodes if not outgoing[node.name])
-    return Topology(nodes, outgoing, joins, loops, exits, back_edges, ends or without_edges)
+    going_on = {edge.source for edge in graph.edges if Outcome.SUCCEEDED in edge.on}
+    last = tuple(node.name for node in graph.nodes if node.name not in going_on)
+    asks_skipped = any(Outcome.SKIPPED in edge.on for edge in graph.edges)
+    return Topology(nodes, outgoing, joins, loops, exits, back_edges, ends or last, asks_skipped)
 
 
 def _by_end(graph: Graph, end: str, without: frozenset[int]) -> dict[str, tuple[int, ...]]:
@@ -162,7 +168,7 @@ def _dominated(dominator: list[int]) -> tuple[list[int], list[int]]:
 
 def _tangled(graph: Graph, back_edges: frozenset[int]) -> Iterator[Problem]:
     """Yield the problem of a cycle that has more than one entry: what is left when back edges are taken away."""
-    if ring := _ring([edge for i, edge in enumerate(graph.edges) if i not in back_edges]):
+    if ring := _ring([(edge.source, edge.target) for i, edge in enumerate(graph.edges) if i not in back_edges]):
         yield Problem(
             "edges",
             "irreducible_cycle",
@@ -171,14 +177,14 @@ def _tangled(graph: Graph, back_edges: frozenset[int]) -> Iterator[Problem]:
         )
 
 
-def _ring(edges: Sequence[Edge]) -> list[str]:
+def _ring(edges: Sequence[tuple[T, T]]) -> list[T]:
     """Return the nodes of some cycle of these edges, one after the other; none if there is no cycle."""
-    sources: dict[str, list[str]] = {edge.source: [] for edge in edges}
-    targets: dict[str, list[str]] = {edge.source: [] for edge in edges}
-    for edge in edges:
-        if edge.target in sources:
-            sources[edge.target].append(edge.source)
-            targets[edge.source].append(edge.target)
+    sources: dict[T, list[T]] = {source: [] for source, _ in edges}
+    targets: dict[T, list[T]] = {source: [] for source, _ in edges}
+    for source, target in edges:
+        if target in sources:
+            sources[target].append(source)
+            targets[source].append(target)
     waiting = {name: len(sources[name]) for name in sources}
     ready = [name for name in waiting if not waiting[name]]
     while ready:
@@ -188,7 +194,7 @@ def _ring(edges: Sequence[Edge]) -> list[str]:
                 ready.append(target)
     # Each node that is left waits for another that is left: walking backwards must come round.
     name = next((name for name in waiting if waiting[name]), None)
-    walked: dict[str, int] = {}
+    walked: dict[T, int] = {}
     while name is not None and name not in walked:
         walked[name] = len(walked)
         name = next(source for source in sources[name] if waiting[source])
@@ -264,18 +270,43 @@ def _endless(graph: Graph, loops: Mapping[str, Loop], outgoing: Adjacency) -> It
             yield Problem(f"edges[{loop.back_edges[0]}]", "unbounded_loop", message)
 
 
-def _idle(graph: Graph, outgoing: Adjacency) -> Iterator[Problem]:
-    """Yield the problem of a cycle that goes round without a single attempt, so that nothing could ever end it."""
-    followed: list[Edge] = []
+def _idle(graph: Graph, outgoing: Adjacency, back_edges: frozenset[int]) -> Iterator[Problem]:
+    """Yield the problem of a cycle that goes round without a single attempt, so that nothing could ever end it.
+
+    Nodes are told apart by whether they are skipped: what is skipped makes no attempt either, and an edge may be taken
+    on that. No cycle goes round by a back edge that is not taken.
+    """
+    followed: list[tuple[tuple[str, bool], tuple[str, bool]]] = []
     for node in graph.nodes:
-        edges = [graph.edges[i] for i in outgoing[node.name]]
-        if node.function is None and not any(edge.condition for edge in edges):
-            followed += [edge for edge in edges if not edge.default] or edges
-    if ring := _ring(followed):
-        message = (
-            f"In the cycle through {_listed(ring)} no function runs and no condition is asked: it could never end."
+        edges = [(i, graph.edges[i]) for i in outgoing[node.name]]
+        if node.function is None and not any(edge.condition for _, edge in edges):
+            on_success = [i for i, edge in edges if Outcome.SUCCEEDED in edge.on]
+            taken = [i for i in on_success if not graph.edges[i].default] or on_success
+            followed += (
+                ((node.name, False), (edge.target, i not in taken))
+                for i, edge in edges
+                if i in taken or i not in back_edges
+            )
+        followed += (
+            ((node.name, True), (edge.target, Outcome.SKIPPED not in edge.on))
+            for i, edge in edges
+            if i not in back_edges
         )
+    if ring := _ring(followed):
+        names = _listed([name for name, _ in ring])
+        message = f"In the cycle through {names} no function runs and no condition is asked: it could never end."
         yield Problem("edges", "unbounded_loop", message)
+
+
+def _back(graph: Graph, back_edges: frozenset[int]) -> Iterator[Problem]:
+    for i in sorted(back_edges):
+        edge = graph.edges[i]
+        if edge.on != ON_SUCCESS:
+            message = (
+                f"The edge from {edge.source!r} to {edge.target!r} closes a cycle, so it is taken on success only; "
+                "let it lead to another node of the cycle, and that one back."
+            )
+            yield Problem(f"edges[{i}].on", "on_with_back_edge", message)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -150,6 +150,13 @@ CASES = {
     "a condition without function": Case(
         GRAPH, with_edge(condition={}), "edges[0].condition.function", "missing_field"
     ),
+    "an edge on nothing": Case(GRAPH, with_edge(on=[]), "edges[0].on", "too_short"),
+    "an edge on a word": Case(GRAPH, with_edge(on="failed"), "edges[0].on", "wrong_type"),
+    "an edge on an unknown outcome": Case(GRAPH, with_edge(on=["oom"]), "edges[0].on[0]", "unknown_value"),
+    "a condition on failure": Case(
+        GRAPH, with_edge(on=["failed"], condition="state.n"), "edges[0].on", "on_with_condition"
+    ),
+    "a default on failure": Case(GRAPH, with_edge(on=["failed"], default=True), "edges[0].on", "on_with_default"),
     "a default that is a string": Case(GRAPH, with_edge(default="true"), "edges[0].default", "wrong_type"),
     "too much memory": Case(
         GRAPH, with_node(limits={"memory_mb": 100_000}), "nodes[1].limits.memory_mb", "limit_above_ceiling"

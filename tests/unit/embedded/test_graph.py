@@ -10,7 +10,7 @@ import pytest
 from sandgraph import InvalidInput, NodeType, WorkflowGraph, WorkflowState
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.embedded.graph import wish
-from sandgraph.model.graph import Condition, OnMax
+from sandgraph.model.graph import ON_SUCCESS, Condition, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
@@ -42,6 +42,7 @@ def test_it_becomes_the_document_that_http_takes() -> None:
         .add_edge("a", "b", {"function": "asked"})
         .add_edge("a", "c", process)
         .add_edge("c", "d", default=True)
+        .add_edge("c", "b", on={"failed", "timed_out"})
     )
     names: list[tuple[str, str]] = []
 
@@ -64,7 +65,8 @@ def test_it_becomes_the_document_that_http_takes() -> None:
     assert (b.function, b.limits, b.retry) == ("known", Limits(pids=9), Retry(max_attempts=3))
     assert (c.condition, c.on_max) == (Condition(expression="state.x"), OnMax.FAIL)
     assert d.condition == Condition(function="d_condition")
-    assert [edge.condition and edge.condition.function for edge in parsed.edges] == ["asked", "process", None]
+    assert [edge.condition and edge.condition.function for edge in parsed.edges] == ["asked", "process", None, None]
+    assert [edge.on for edge in parsed.edges[2:]] == [ON_SUCCESS, {Outcome.FAILED, Outcome.TIMED_OUT}]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,10 @@ def test_a_wrong_edge_is_told_at_once() -> None:
         "edges[1].condition.function",
         "missing_field",
     )
+    assert problem(lambda: graph.add_edge("a", "c", "True", on=["failed"])) == ("edges[1].on", "on_with_condition")
+    assert problem(lambda: graph.add_edge("a", "c", on=["broken"])) == ("edges[1].on[0]", "unknown_value")
+    assert problem(lambda: graph.add_edge("a", "c", on="failed")) == ("edges[1].on", "wrong_type")
+    assert problem(lambda: graph.add_edge("a", "c", on=5)) == ("edges[1].on", "wrong_type")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from sandgraph.model.graph import DEFAULT_MAX_STEPS, Condition, Edge, Graph, Node, NodeType, OnMax, problems
+from sandgraph.model.graph import (
+    DEFAULT_MAX_STEPS,
+    ON_SUCCESS,
+    Condition,
+    Edge,
+    Graph,
+    Node,
+    NodeType,
+    OnMax,
+    Outcome,
+    problems,
+)
 from sandgraph.model.limits import Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.topology import Topology, analyse
 
-_EDGE = re.compile(r"(\w+)>(\w+)(\?|!)?")
+_EDGE = re.compile(r"(\w+)>(\w+)(\?|!|\^[sftk]+)?")
+_OUTCOMES = {"s": Outcome.SUCCEEDED, "f": Outcome.FAILED, "t": Outcome.TIMED_OUT, "k": Outcome.SKIPPED}
 
 
 def plain(name: str) -> Node:
@@ -30,7 +42,9 @@ def tried(name: str, attempts: int, **how: float) -> Node:
 
 
 def graph_of(edges: str, *nodes: Node, start_node: str | None = None, max_steps: int = DEFAULT_MAX_STEPS) -> Graph:
-    """Make a graph of ``a>b`` (always), ``a>b?`` (a condition) and ``a>b!`` (the default).
+    """Make a graph of ``a>b`` (on success), ``a>b?`` (a condition), ``a>b!`` (the default) and ``a>b^ft`` (on others).
+
+    After ``^`` stand the outcomes' letters: s(ucceeded), f(ailed), t(imed out), (s)k(ipped).
 
     A node is there as soon as an edge or a single word names it: ``start…`` is a start, ``end…`` an end, and any other
     runs the function of its name, unless ``nodes`` says otherwise.
@@ -44,7 +58,8 @@ def graph_of(edges: str, *nodes: Node, start_node: str | None = None, max_steps:
             found.setdefault(name, given.get(name) or _node(name))
         if match:
             condition = Condition(f"{match[1]}_{match[2]}") if match[3] == "?" else None
-            drawn.append(Edge(match[1], match[2], condition, default=match[3] == "!"))
+            on = frozenset(_OUTCOMES[letter] for letter in (match[3] or "")[1:]) or ON_SUCCESS
+            drawn.append(Edge(match[1], match[2], condition, default=match[3] == "!", on=on))
     return Graph("test", tuple(found.values()), tuple(drawn), start_node, max_steps)
 
 

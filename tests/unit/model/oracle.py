@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from sandgraph.model.graph import Graph, Node, NodeType, OnMax
-from sandgraph.model.run import NodeRunKey
+from sandgraph.model.graph import Graph, Node, NodeType, OnMax, Outcome
+from sandgraph.model.run import AttemptStatus, NodeRunKey
 from sandgraph.model.state import Json
 
 Seen = frozenset[NodeRunKey]
@@ -26,6 +26,7 @@ class Act:
     entered: bool = True
     again: bool | None = None
     after: tuple[bool, ...] = ()
+    fails: AttemptStatus | None = None
 
 
 class Failed(Exception):
@@ -80,7 +81,10 @@ class Oracle:
         self.iterations: Counter[str] = Counter()
         self.steps = 0
         self.ran: set[NodeRunKey] = set()
+        self.failed: set[NodeRunKey] = set()
         self.skipped: set[NodeRunKey] = set()
+        # What the source of each edge saw when it was done, or where it was skipped, what those did that skipped it.
+        self.known: dict[int, Seen] = {}
         self.ended: dict[str, Seen] = {}
         self.saw: dict[NodeRunKey, Seen] = {}
         self.commits: dict[NodeRunKey, tuple[Seen, dict[str, Json | None]]] = {}
@@ -90,7 +94,8 @@ class Oracle:
         try:
             self._once(set(self.nodes), self.graph.entry, frozenset(), self.cycles)
             ends = {node.name for node in self.graph.nodes if node.type is NodeType.END}
-            ends = ends or set(self.nodes) - {edge.source for edge in self.graph.edges}
+            going_on = {edge.source for edge in self.graph.edges if Outcome.SUCCEEDED in edge.on}
+            ends = ends or set(self.nodes) - going_on
             seen = [view for name, view in self.ended.items() if name in ends]
             return self.state(self._join(seen)) if seen else "end_not_reached"
         except Failed as failed:
@@ -115,8 +120,13 @@ class Oracle:
         self.state(joined)
         return joined
 
-    def _once(self, nodes: set[str], start: str, seen: Seen | None, inner: dict[str, Cycle]) -> dict[int, Seen]:
-        """Run what is in ``nodes`` once; return the edges that were taken, those inside too."""
+    def _once(
+        self, nodes: set[str], start: str, seen: Seen | None, inner: dict[str, Cycle], dead: Seen = frozenset()
+    ) -> dict[int, Seen]:
+        """Run what is in ``nodes`` once; return the edges that were taken, those inside too.
+
+        Where nothing came to ``start``, ``dead`` is what those saw that sent nothing.
+        """
         direct = [c for c in inner.values() if not any(c.nodes < other.nodes for other in inner.values())]
         units = {name: {name} for name in nodes - {name for cycle in direct for name in cycle.nodes}}
         units |= {cycle.header: cycle.nodes for cycle in direct}
@@ -127,42 +137,60 @@ class Oracle:
             members = units.pop(name)
             came = [taken[i] for i in taken if self.graph.edges[i].target == name]
             view = seen if name == start else self._join(came) if came else None
-            taken |= self._cycle(name, view) if name in inner else self._node(self.nodes[name], view)
+            if view is None and name != start:
+                inputs = [i for i, edge in enumerate(self.graph.edges) if edge.target == name]
+                entering = [i for i in inputs if self.graph.edges[i].source not in members]
+                dead = frozenset[NodeRunKey]().union(*(self.known[i] for i in entering))
+            taken |= self._cycle(name, view, dead) if name in inner else self._node(self.nodes[name], view, dead)
             done |= members
         return taken
 
     def _sources(self, name: str, members: set[str]) -> set[str]:
         return {edge.source for edge in self.graph.edges if edge.target == name} - members
 
-    def _cycle(self, header: str, seen: Seen | None) -> dict[int, Seen]:
+    def _cycle(self, header: str, seen: Seen | None, dead: Seen) -> dict[int, Seen]:
         """Run a cycle to its end; return the edges that left it, each with what it saw when it was last taken."""
         nodes = self.cycles[header].nodes
         inner = {name: cycle for name, cycle in self.cycles.items() if cycle.nodes < nodes}
         left: dict[int, Seen] = {}
         while True:
-            taken = self._once(nodes, header, seen, inner)
+            taken = self._once(nodes, header, seen, inner, dead)
             left |= {i: view for i, view in taken.items() if self.graph.edges[i].target not in nodes}
             back = [view for i, view in taken.items() if self.graph.edges[i].target == header]
             if not back:
                 return left
             seen = self._join(back)
 
-    def _node(self, node: Node, seen: Seen | None) -> dict[int, Seen]:
+    def _node(self, node: Node, seen: Seen | None, dead: Seen) -> dict[int, Seen]:
+        outgoing = [i for i, edge in enumerate(self.graph.edges) if edge.source == node.name]
         if seen is None:
             self.skipped.add(self._key(node))
-            return {}
+            self.known |= dict.fromkeys(outgoing, dead)
+            revived = [i for i in outgoing if Outcome.SKIPPED in self.graph.edges[i].on]
+            return dict.fromkeys(revived, self._join([dead])) if revived else {}
         lap = 1
-        while True:
+        taken: list[int] | None = None
+        while taken is None:
             key = self._key(node)
             act, seen = self._run(node, key, seen)
-            if node.type is not NodeType.LOOP or not act.entered or act.again is False:
-                break
-            if lap == node.max_iterations:
-                if node.on_max is OnMax.FAIL and node.condition:
-                    raise Failed("max_iterations_reached")
-                break
+            if act.fails:
+                became = Outcome.TIMED_OUT if act.fails is AttemptStatus.TIMEOUT else Outcome.FAILED
+                taken = self._handled(outgoing, became, str(act.fails))
+            elif node.type is not NodeType.LOOP or not act.entered or act.again is False:
+                taken = self._taken(node, act)
+            elif lap == node.max_iterations:
+                runs_over = node.on_max is OnMax.FAIL and node.condition is not None
+                over = "max_iterations_reached"
+                taken = self._handled(outgoing, Outcome.FAILED, over) if runs_over else self._taken(node, act)
             lap += 1
-        return dict.fromkeys(self._taken(node, act), seen)
+        self.known |= dict.fromkeys(outgoing, seen)
+        return dict.fromkeys(taken, seen)
+
+    def _handled(self, outgoing: list[int], became: Outcome, code: str) -> list[int]:
+        handlers = [i for i in outgoing if became in self.graph.edges[i].on]
+        if not handlers:
+            raise Failed(code)
+        return handlers
 
     def _key(self, node: Node) -> NodeRunKey:
         self.iterations[node.name] += 1
@@ -172,9 +200,12 @@ class Oracle:
         self.steps += node.type not in {NodeType.START, NodeType.END}
         if self.steps > self.graph.max_steps:
             raise Failed("max_steps_exceeded")
-        self.ran.add(key)
         self.saw[key] = seen
         act = self.acts(key)
+        if act.fails:
+            self.failed.add(key)
+            return act, seen
+        self.ran.add(key)
         if node.function and act.entered:
             there = self.state(seen)
             deleted = dict.fromkeys(act.deletes & set(there))
@@ -183,7 +214,8 @@ class Oracle:
         return act, seen
 
     def _taken(self, node: Node, act: Act) -> list[int]:
-        outgoing = [i for i, edge in enumerate(self.graph.edges) if edge.source == node.name]
+        edges = enumerate(self.graph.edges)
+        outgoing = [i for i, edge in edges if edge.source == node.name and Outcome.SUCCEEDED in edge.on]
         if not outgoing:
             self.ended[node.name] = self._last(node)
         asked = [i for i in outgoing if self.graph.edges[i].condition]

@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 from hypothesis import strategies as st
 from tests.unit.model.oracle import Act, dominators
 
-from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnMax, Outcome
 from sandgraph.model.retry import Retry
-from sandgraph.model.run import NodeRunKey
+from sandgraph.model.run import AttemptStatus, NodeRunKey
 from sandgraph.model.state import Json
 
 T = TypeVar("T")
@@ -29,10 +29,14 @@ class Program:
     answers: dict[tuple[str, str], list[bool]]
     again: dict[str, list[bool]]
     writes: dict[str, list[str]]
+    failures: dict[str, list[AttemptStatus | None]]
 
     def act(self, key: NodeRunKey) -> Act:
         """Return what a node run comes back with; the same whenever it is asked."""
         at = key.iteration - 1
+        failures = self.failures.get(key.node, [])
+        if at < len(failures) and failures[at]:
+            return Act(fails=failures[at])
         after = tuple(
             _at(self.answers[edge.source, edge.target], at)
             for edge in self.graph.edges
@@ -56,7 +60,13 @@ def _at(answers: list[bool], index: int) -> bool:
     return index < len(answers) and answers[index]
 
 
-_ANSWERS = st.lists(st.booleans(), max_size=4)
+_ON = [
+    frozenset({Outcome.FAILED}),
+    frozenset({Outcome.FAILED, Outcome.TIMED_OUT}),
+    frozenset({Outcome.SKIPPED}),
+    frozenset(Outcome),
+    frozenset({Outcome.SUCCEEDED, Outcome.TIMED_OUT}),
+]
 
 
 class Choose(Protocol):
@@ -89,7 +99,8 @@ def program(choose: Choose) -> Program:
     )
     answers = {(edge.source, edge.target): _answers(choose) for edge in graph.edges if edge.condition}
     again = {node.name: _answers(choose) for node in graph.nodes if node.type is NodeType.LOOP}
-    return Program(graph, answers, again, {name: _writes(choose, name) for name in names})
+    writes = {name: _writes(choose, name) for name in names}
+    return Program(graph, answers, again, writes, _failures(choose, graph))
 
 
 def _pairs(choose: Choose, names: list[str], first: int) -> set[tuple[int, int]]:
@@ -117,12 +128,16 @@ def _edges(choose: Choose, names: list[str], pairs: set[tuple[int, int]]) -> lis
     while left:
         source, target = choose(left)
         left.remove((source, target))
-        kind = choose("???!" if target <= source else "?!-----")
+        kind = choose("???!" if target <= source else "?!-----ooo")
+        on = choose(_ON) if kind == "o" else ON_SUCCESS
+        if target == len(names) - 1:
+            # So that whatever goes round may also come to the end.
+            on |= ON_SUCCESS
         is_default = kind == "!" and source not in defaults
         if is_default:
             defaults.add(source)
         condition = Condition(f"{source}_{target}") if kind in "?!" and not is_default else None
-        edges.append(Edge(names[source], names[target], condition, default=is_default))
+        edges.append(Edge(names[source], names[target], condition, default=is_default, on=on))
     return edges
 
 
@@ -145,6 +160,16 @@ def _node(choose: Choose, name: str, index: int, size: int, first: int) -> Node:
         on_max=choose([OnMax.EXIT, OnMax.EXIT, OnMax.FAIL]),
         retry=_RETRY,
     )
+
+
+def _failures(choose: Choose, graph: Graph) -> dict[str, list[AttemptStatus | None]]:
+    """Choose what fails for good: often where an edge may be taken on that, and seldom elsewhere."""
+    handled = {edge.source for edge in graph.edges if edge.on & {Outcome.FAILED, Outcome.TIMED_OUT}}
+    found: dict[str, list[AttemptStatus | None]] = {}
+    for node in graph.nodes:
+        if node.function and choose(range(2 if node.name in handled else 40)) == 0:
+            found[node.name] = [choose([AttemptStatus.NO_RESULT, AttemptStatus.TIMEOUT, None]) for _ in range(3)]
+    return found
 
 
 def _answers(choose: Choose) -> list[bool]:

@@ -15,7 +15,9 @@ from sandgraph.model.retry import MAX_LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 
 #: Failures that end a run at once: which of several comes first is a matter of time.
-SUDDEN = {"state_conflict", "max_steps_exceeded", "max_iterations_reached"}
+SUDDEN = {"state_conflict", "max_steps_exceeded", "max_iterations_reached", "no_result", "timeout"}
+
+_FAILED = {NodeRunStatus.FAILED, NodeRunStatus.TIMED_OUT}
 
 
 class Simulation:
@@ -40,7 +42,11 @@ class Simulation:
         return bool(commands)
 
     def succeed(self, key: NodeRunKey) -> None:
+        """Let an attempt come back as the program says, which may be that it fails."""
         act = self.program.act(key)
+        if act.fails:
+            self.fail(key, act.fails)
+            return
         diff = diff_of(act.changes, act.deletes)
         attempt = self.run.active[key].attempt
         self.tell(events.AttemptSucceeded(key, attempt, diff, act.entered, act.again, act.after))
@@ -96,8 +102,9 @@ class Simulation:
 
     def _agrees_on_node_runs(self, oracle: Oracle) -> None:
         ran = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SUCCEEDED}
+        failed = {key for key, status in self.ledger.node_runs.items() if status in _FAILED}
         skipped = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SKIPPED}
-        assert (ran, skipped) == (oracle.ran, oracle.skipped)
+        assert (ran, failed, skipped) == (oracle.ran, oracle.failed, oracle.skipped)
         assert self.run.steps == oracle.steps
         for key, state in self.seen.items():
             assert state == oracle.state(oracle.saw[key])

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.model.graphs import graph_of, plain
 from tests.unit.model.playbook import Playbook, diff_of, key_of
 
-from sandgraph.model import events, scheduler
+from sandgraph.model import draft, events, scheduler
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Graph
 from sandgraph.model.state import Json
@@ -94,7 +94,7 @@ def test_keys_that_were_deleted_are_forgotten() -> None:
 
 
 def test_while_another_branch_is_open_only_so_many_keys_may_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "MAX_DELETED_KEYS", 500)
+    monkeypatch.setattr(draft, "MAX_DELETED_KEYS", 500)
     run = begin(graph_of(f"start>x start>h {LOOPING} x>j j>end", plain("j")))
     churn(run, 100, 50)
     (ended,) = (command for command in run.commands if isinstance(command, RecordRun))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.model.graphs import graph_of, loop, plain
 
-from sandgraph.model.graph import MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, problems
+from sandgraph.model.graph import MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, Outcome, problems
 from sandgraph.model.limits import FLOOR, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 from sandgraph.model.run import AttemptStatus
@@ -83,6 +83,13 @@ GO = Condition("go")
         (with_edges(Edge("a", "start")), [("edges[2].target", "edge_to_start")]),
         (with_edges(Edge("a", "end", GO)), [("edges[2]", "duplicate_edge")]),
         (with_edges(Edge("a", "a", GO, default=True)), [("edges[2].default", "default_with_condition")]),
+        (
+            with_edges(Edge("a", "b", on=frozenset())),
+            [("edges[2].target", "unknown_node"), ("edges[2].on", "too_short")],
+        ),
+        (with_edges(Edge("a", "a", GO, on=frozenset({Outcome.FAILED}))), [("edges[2].on", "on_with_condition")]),
+        (with_edges(Edge("a", "a", default=True, on=frozenset(Outcome))), [("edges[2].on", "on_with_default")]),
+        (with_edges(Edge("a", "a", GO, on=frozenset({Outcome.SUCCEEDED}))), []),
         (graph_of("start>a a>b! a>c!"), [("edges[1].default", "two_defaults"), ("edges[2].default", "two_defaults")]),
     ],
 )

@@ -11,7 +11,17 @@ from pydantic_core import PydanticCustomError
 from sandgraph.api.schemas.tree import containers
 from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse, refuse_crowds
 from sandgraph.errors import InvalidInput
-from sandgraph.model.graph import DEFAULT_MAX_STEPS, MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, OnMax
+from sandgraph.model.graph import (
+    DEFAULT_MAX_STEPS,
+    MAX_ATTEMPTS,
+    Condition,
+    Edge,
+    Graph,
+    Node,
+    NodeType,
+    OnMax,
+    Outcome,
+)
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
@@ -31,6 +41,8 @@ Label = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_prin
 GraphName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 Retryable = Literal["error", "timeout", "oom", "killed", "no_result", "result_invalid", "output_limit", "lost"]
+
+AnyOutcome = Literal["succeeded", "failed", "timed_out", "skipped"]
 
 
 class FunctionCondition(Submitted):
@@ -136,6 +148,7 @@ class EdgeDocument(Submitted):
                 {"source": "score", "target": "end", "condition": "state.score >= 8"},
                 {"source": "score", "target": "fix", "condition": {"function": "needs_fixing"}},
                 {"source": "score", "target": "end", "default": True},
+                {"source": "score", "target": "alarm", "on": ["failed", "timed_out"]},
             ]
         }
     )
@@ -146,6 +159,14 @@ class EdgeDocument(Submitted):
         default=None, description="A Python expression over `state`, or a registered function: taken only if it holds."
     )
     default: bool = Field(default=False, description="Taken only if no other edge of its source is.")
+    # Fail-fast: the list may be as long as a body.
+    on: Annotated[list[AnyOutcome], FailFast()] = Field(
+        default=["succeeded"],
+        min_length=1,
+        max_length=4,
+        description="Taken only if one of these became of its source; what fails and has an edge for that does not "
+        "fail its run.",
+    )
 
 
 class GraphDocument(Submitted):
@@ -200,7 +221,7 @@ def parse_graph(document: object, settings: Settings) -> Graph:
     return Graph(
         name=read.name,
         nodes=tuple(_node(node) for node in read.nodes),
-        edges=tuple(Edge(e.source, e.target, _condition(e.condition), default=e.default) for e in read.edges),
+        edges=tuple(_edge(edge) for edge in read.edges),
         start_node=read.start_node,
         max_steps=steps,
         timeout_s=read.timeout_s,
@@ -241,6 +262,11 @@ def _node(node: NodeDocument) -> Node:
             on=frozenset(AttemptStatus(status) for status in retry.on),
         ),
     )
+
+
+def _edge(edge: EdgeDocument) -> Edge:
+    on = frozenset(map(Outcome, edge.on))
+    return Edge(edge.source, edge.target, _condition(edge.condition), default=edge.default, on=on)
 
 
 def _condition(condition: str | FunctionCondition | None) -> Condition | None:
