@@ -18,19 +18,12 @@ TOPIC = "gvisor"
 NAME = "runsc"
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 ENGINE_PID = Path("/var/run/docker.pid")
-CGROUPS = Path("/sys/fs/cgroup")
 RELOAD_S = 15.0
 
 
-def arguments(cgroups: Path = CGROUPS) -> list[str]:
-    """What runsc needs here.
-
-    The platform is ptrace: it works on every kernel and in every virtual machine, where KVM may hang. Where cgroups
-    are of version 1, or of both, gVisor's own threads count against a sandbox's limit of processes: below some 64 it
-    does not start, and a fork bomb ends it as a whole. There it leaves cgroups alone.
-    """
-    limits = [] if (cgroups / "cgroup.controllers").exists() else ["--ignore-cgroups"]
-    return ["--network=none", *limits, "--platform=ptrace"]
+#: The platform is ptrace: it works on every kernel and in every virtual machine, where KVM may hang. Never
+#: `--ignore-cgroups`: nothing would limit a sandbox's memory and processes, and a fork bomb outgrows whoever kills it.
+ARGUMENTS = ("--network=none", "--platform=ptrace")
 
 
 def registered(found: Engine) -> bool:
@@ -63,7 +56,7 @@ def ensure(found: Engine) -> None:
         program = shutil.which(NAME)
     if program is None:
         raise SetupError(f"the package {NAME} brought no program of that name")
-    register(DAEMON_JSON, program, arguments())
+    register(DAEMON_JSON, program, list(ARGUMENTS))
     _reload()
     deadline = time.monotonic() + RELOAD_S
     while not registered(found):

@@ -6,7 +6,17 @@ The numbers are those of the red team's list; a letter is a variation of ours.
 from __future__ import annotations
 
 import pytest
-from attacks import GONE_WITHIN_S, Attack, Ending, attack, attacks, burial_s, idle_within, runtime_of
+from attacks import (
+    GONE_WITHIN_S,
+    Attack,
+    Ending,
+    attack,
+    attacks,
+    burial_s,
+    idle_within,
+    runtime_of,
+    skip_without_limits,
+)
 from served import Served
 
 pytestmark = pytest.mark.docker
@@ -303,14 +313,17 @@ def test_8_the_supervisor_stands_or_the_attempt_falls(attacked: Served, name: st
     assert idle_within(attacked, burial_s(attacked))
 
 
-def test_42_a_fork_bomb_that_goes_on_after_the_return_is_ended_with_it(served: Served) -> None:
-    # Not on gVisor without cgroups: nothing limits it there, and it outgrows whoever kills it; see the threat model.
+def test_42_a_fork_bomb_that_goes_on_after_the_return_is_ended_with_it(attacked: Served) -> None:
+    skip_without_limits(attacked)
     bomb = (
         "import os, time\nif os.fork() == 0:\n"
         "    while True:\n        try: os.fork()\n        except OSError: pass\n"
         "time.sleep(0.3)\nstate.set('x', 1)"
     )
-    ending = attack(served, bomb, pids=100, memory_mb=256, timeout_s=20)
-    assert (ending.status, ending.data) == ("succeeded", {"x": 1}), ending.run["error"]
+    ending = attack(attacked, bomb, pids=100, memory_mb=256, timeout_s=20)
+    # gVisor itself gives up when it may have no more threads.
+    allowed = {"succeeded"} if runtime_of(attacked) == "runc" else {"succeeded", "no_result", "oom"}
+    assert ending.status in allowed, ending.run["error"]
+    assert ending.data == ({"x": 1} if ending.status == "succeeded" else {})
     assert ending.wall_s < 20
-    assert idle_within(served, burial_s(served))
+    assert idle_within(attacked, burial_s(attacked))

@@ -281,7 +281,7 @@ class TestGvisor:
         gvisor.ensure(ENGINE)
         assert "install runsc" in (machine / "apt").read_text(encoding="utf-8")
         settings = json.loads((machine / "etc" / "daemon.json").read_text(encoding="utf-8"))
-        entry = {"path": f"{bin_folder}/runsc", "runtimeArgs": gvisor.arguments()}
+        entry = {"path": f"{bin_folder}/runsc", "runtimeArgs": list(gvisor.ARGUMENTS)}
         assert settings == {"runtimes": {"runsc": entry}}
         before = (machine / "apt").read_bytes()
         gvisor.ensure(ENGINE)
@@ -331,11 +331,6 @@ class TestGvisor:
         with pytest.raises(console.SetupError, match=r"gvisor\.dev"):
             gvisor.ensure(ENGINE)
         assert not (machine / "apt").exists()
-
-    def test_limits_are_left_to_gvisor_where_it_can_set_them(self, tmp_path: Path) -> None:
-        assert "--ignore-cgroups" in gvisor.arguments(tmp_path)
-        (tmp_path / "cgroup.controllers").touch()
-        assert gvisor.arguments(tmp_path) == ["--network=none", "--platform=ptrace"]
 
 
 class TestConsole:

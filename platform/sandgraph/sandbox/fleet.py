@@ -83,15 +83,15 @@ class Fleet:
             if not self._starting:
                 self._nothing_starts.set()
 
-    async def change(self, container: Container, before: Limits, after: Limits) -> None:
+    async def change(self, container: Container, kind: Kind, limits: Limits) -> None:
         """Give a running container other limits (but for ``/tmp``), if they differ.
 
         Raises:
             EngineUnavailable: The engine fails.
             SandboxLost: It is gone.
         """
-        resources = resource_limits(after)
-        if resources != resource_limits(before):
+        resources = resource_limits(limits, kind.runtime)
+        if resources != resource_limits(kind.limits, kind.runtime):
             await self._engine.update(container.container_id, resources)
 
     def retire(self, container: Container) -> None:

@@ -194,7 +194,7 @@ class SandboxPool:
         kind = self._kind(parts.facts, place.runtime, place.limits)
         container = await parts.stock.take(kind)
         try:
-            await parts.fleet.change(container, kind.limits, place.limits)
+            await parts.fleet.change(container, kind, place.limits)
         except BaseException:
             parts.fleet.destroy(container)
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sandgraph.errors import ConfigurationError
 from sandgraph.model.limits import Limits
+from sandgraph.sandbox.kinds import is_gvisor
 from sandgraph_runner import protocol
 
 #: Fields of the engine's info that must not be false: it could not enforce the limits, and would only warn.
@@ -21,6 +22,9 @@ REQUIRED_OF_ENGINE = ("MemoryLimit", "PidsLimit", "CpuCfsQuota")
 _USER = "65534:65534"
 _MIB = 1024 * 1024
 _PAGES_PER_MIB = 256
+#: What gVisor itself takes: measured with a Python that sleeps, 10 MiB and 37 threads.
+_GVISOR_BYTES = 32 * _MIB
+_GVISOR_PIDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def container_config(image: Image, limits: Limits, labels: Mapping[str, str]) ->
             "SecurityOpt": ["no-new-privileges", *([f"seccomp={image.seccomp}"] if image.seccomp else [])],
             "Privileged": False,
             # What it may use. The victim of a machine short of memory is a sandbox, not the control plane.
-            **resource_limits(limits),
+            **resource_limits(limits, image.runtime),
             "OomScoreAdj": 500,
             "OomKillDisable": False,
             # Hard limits equal soft ones. Not nproc: it would count every sandbox's processes together, being one user.
@@ -96,15 +100,20 @@ def container_config(image: Image, limits: Limits, labels: Mapping[str, str]) ->
     }
 
 
-def resource_limits(limits: Limits) -> dict[str, object]:
-    """Return those of the limits that can be changed while a sandbox runs: all but the size of ``/tmp``."""
-    memory = limits.memory_mb * _MIB
+def resource_limits(limits: Limits, runtime: str) -> dict[str, object]:
+    """Return those of the limits that can be changed while a sandbox runs: all but the size of ``/tmp``.
+
+    Under gVisor its kernel is a process with many threads among those that are counted, and gets room of its own.
+    """
+    memory, pids = limits.memory_mb * _MIB, limits.pids
+    if is_gvisor(runtime):
+        memory, pids = memory + _GVISOR_BYTES, pids + _GVISOR_PIDS
     return {
         "Memory": memory,
         # Memory and swap together, so no swap at all.
         "MemorySwap": memory,
         "NanoCpus": round(limits.cpus * 1_000_000_000),
-        "PidsLimit": limits.pids,
+        "PidsLimit": pids,
     }
 
 

@@ -494,7 +494,7 @@ async def test_gvisor_gets_its_limits_at_the_start() -> None:
         for _ in range(2):
             async with pool.lease(Limits(memory_mb=64, timeout_s=3), OWNER) as sandbox:
                 host = engine.containers[sandbox.sandbox_id].config["HostConfig"]
-                assert (host["Memory"], host["Runtime"]) == (64 * 2**20, "runsc")
+                assert (host["Memory"], host["Runtime"]) == ((64 + 32) * 2**20, "runsc")
         assert not [call for call in engine.calls if call[0] == "update"]
 
 

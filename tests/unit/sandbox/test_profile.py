@@ -67,7 +67,12 @@ def test_the_whole_profile() -> None:
 
 def test_what_an_update_may_change_is_part_of_the_profile() -> None:
     config: dict[str, Any] = container_config(IMAGE, Limits(), {})
-    assert resource_limits(Limits()).items() <= config["HostConfig"].items()
+    assert resource_limits(Limits(), IMAGE.runtime).items() <= config["HostConfig"].items()
+
+
+def test_gvisor_has_room_of_its_own() -> None:
+    native, gvisor = (resource_limits(Limits(), runtime) for runtime in ("runc", "runsc"))
+    assert gvisor == {**native, "Memory": 288 * 2**20, "MemorySwap": 288 * 2**20, "PidsLimit": 128}
 
 
 def test_our_seccomp_profile_is_found_and_denies_by_default() -> None:
