@@ -48,6 +48,8 @@ class WorkflowGraph:
         timeout_s: Longest that a run may take, in seconds.
         isolation: ``node``: each attempt has a sandbox of its own; ``run``: the attempts of one run share sandboxes.
         runtime: OCI runtime of the sandboxes, one that the engine's settings allow; without it the deployment's.
+        on_error: What a failure does for which no edge leaves its node: ``fail_fast``, or ``finish`` what does not
+            depend on it.
 
     Raises:
         InvalidInput: An argument is wrong; its ``problems`` say where.
@@ -62,6 +64,7 @@ class WorkflowGraph:
         timeout_s: float | None = None,
         isolation: str | None = None,
         runtime: str | None = None,
+        on_error: str | None = None,
     ) -> None:
         given = {
             "name": name,
@@ -70,6 +73,7 @@ class WorkflowGraph:
             "timeout_s": timeout_s,
             "isolation": isolation,
             "runtime": runtime,
+            "on_error": on_error,
         }
         self._head: dict[str, object] = {key: value for key, value in given.items() if value is not None}
         self._nodes: list[dict[str, object]] = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
-from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnMax, Outcome
+from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
@@ -22,6 +22,7 @@ def to_document(graph: Graph) -> dict[str, Json]:
         "timeout_s": graph.timeout_s,
         "isolation": graph.isolation.value,
         "runtime": graph.runtime,
+        "on_error": graph.on_error.value,
         "nodes": [_node_document(node) for node in graph.nodes],
         "edges": [
             {
@@ -58,6 +59,7 @@ def from_document(document: Mapping[str, Json]) -> Graph:
         timeout_s=cast("float | None", document["timeout_s"]),
         isolation=Isolation(cast("str", document.get("isolation", Isolation.NODE))),
         runtime=cast("str | None", document.get("runtime")),
+        on_error=OnError(cast("str", document.get("on_error", OnError.FAIL_FAST))),
     )
 
 

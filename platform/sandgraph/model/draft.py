@@ -50,6 +50,8 @@ class Draft:
         self.iterations = dict(run.iterations)
         self.ended = dict(run.ended)
         self.stopped = set(run.stopped)
+        self.broken = dict(run.broken)
+        self.failure = run.failure
         self.parents = dict(run.parents)
         self.authors = dict(run.authors)
         self.latest = run.latest
@@ -72,6 +74,8 @@ class Draft:
             iterations=self.iterations,
             ended=self.ended,
             stopped=frozenset(self.stopped),
+            broken=self.broken,
+            failure=self.failure,
             parents=self.parents,
             authors=self.authors,
             latest=self.latest,
@@ -91,12 +95,12 @@ class Draft:
         self.status = status
         self.commands.append(RecordRun(status, failure, self.latest if state is None else state))
 
-    def conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> None:
-        """Fail the run, as branches met that disagree."""
+    def conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> Failure:
+        """Return the failure of branches that met and disagree."""
         first, second = self.authors[conflict.first], self.authors[conflict.second]
         who = f"{first!r} and {second!r}" if first != second else f"Two iterations of {first!r}"
         message = f"{who} changed the key {conflict.key!r} {where}, and neither saw what the other did."
-        self.finish(RunStatus.FAILED, Failure("state_conflict", message, node=node))
+        return Failure("state_conflict", message, node=node)
 
     def over_bounds(self, node: Node, view: View) -> Failure | None:
         """Count a step, and return why a node may not begin, if it may not."""

@@ -35,6 +35,13 @@ class OnMax(StrEnum):
     FAIL = "fail"
 
 
+class OnError(StrEnum):
+    """What becomes of a run in which a node failed that no edge leaves for that."""
+
+    FAIL_FAST = "fail_fast"
+    FINISH = "finish"
+
+
 class Outcome(StrEnum):
     """What may become of a node, as its edges ask for it; the values are those of a node run's status."""
 
@@ -117,6 +124,7 @@ class Graph:
         timeout_s: Longest a run may take; without it the deployment's.
         isolation: What shares a sandbox.
         runtime: OCI runtime of the sandboxes; without it the deployment's.
+        on_error: Whether a failure ends the run at once, or when all has run that does not depend on it.
     """
 
     name: str
@@ -127,6 +135,7 @@ class Graph:
     timeout_s: float | None = None
     isolation: Isolation = Isolation.NODE
     runtime: str | None = None
+    on_error: OnError = OnError.FAIL_FAST
 
     @property
     def entry(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import NodeRunKey, RunStatus
+from sandgraph.model.run import Failure, NodeRunKey, RunStatus
 from sandgraph.model.state import Parents, State, View
 from sandgraph.model.topology import Topology
 
@@ -38,10 +38,12 @@ class Token:
         is_taken: Whether the edge was taken.
         views: What it carries. One view where it was taken; where it was skipped, those of the nodes that decided so,
             if some edge of the graph may ask for them.
+        broken_by: Where the edge's source failed or could not start, the node whose failure it was.
     """
 
     is_taken: bool
     views: tuple[View, ...] = ()
+    broken_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Run:
         iterations: Node name to the number of its node runs so far, skipped ones among them.
         ended: Views that reached an end, by node.
         stopped: Nodes other than ends that were left by no edge.
+        broken: Nodes that failed, or could not start as another did, and that one; the run goes on without them.
+        failure: The first of those failures.
         parents: Of the commits since the live branches parted, as far as a merge may ask about them.
         authors: Of the same commits, the nodes that made them.
         latest: The initial state with every commit applied in turn; None before the run began.
@@ -78,6 +82,8 @@ class Run:
     iterations: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, View] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    failure: Failure | None = None
     parents: Parents = field(default_factory=dict)
     authors: Mapping[int, str] = field(default_factory=dict)
     latest: State | None = None

@@ -17,7 +17,7 @@ from dataclasses import replace
 from sandgraph.model import events
 from sandgraph.model.commands import Command, RecordAttempt, RecordEdge, RecordNodeRun, RecordRun, ScheduleRetry
 from sandgraph.model.draft import Draft
-from sandgraph.model.graph import Node, NodeType, OnMax, Outcome
+from sandgraph.model.graph import Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.progress import Active, Run, Token
 from sandgraph.model.retry import LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
@@ -125,7 +125,9 @@ class _Steps(Draft):
             if not self.reached:
                 continue
             name, token = self.reached.popleft()
-            if token.is_taken:
+            if token.broken_by is not None:
+                self._pass_over(name, token.broken_by)
+            elif token.is_taken:
                 self._begin(self.topology.nodes[name], token.views[0])
             else:
                 self._skip(name, token.views)
@@ -168,32 +170,59 @@ class _Steps(Draft):
         self._resolve(node.name, taken, (view,))
 
     def _break(self, node: Node, view: View, outcome: Outcome, failure: Failure) -> None:
-        """Resolve the outgoing edges of a node that failed; without one for that the run fails."""
+        """Resolve the outgoing edges of a node that failed; without one for that the run fails, now or in the end."""
         if taken := self._edges(node.name, outcome):
             self._resolve(node.name, taken, (view,))
-        else:
+        elif self._goes_on_after(failure):
+            self._cut_off(node.name, node.name)
+
+    def _goes_on_after(self, failure: Failure) -> bool:
+        """Keep a failure for the end of the run if that is what the graph asks for, or else end it here."""
+        if self.graph.on_error is OnError.FAIL_FAST:
             self.finish(RunStatus.FAILED, failure)
+            return False
+        self.failure = self.failure or failure
+        return True
+
+    def _cut_off(self, name: str, broken_by: str) -> None:
+        """Resolve the outgoing edges of a node so that nothing starts that depends on it."""
+        self.broken[name] = broken_by
+        self._send(name, (), Token(is_taken=False, broken_by=broken_by))
+
+    def _pass_over(self, name: str, broken_by: str, failure: Failure | None = None) -> None:
+        """Record a node that cannot start, as another failed or what meets at it disagrees."""
+        message = "" if failure else f"It depends on {broken_by!r}, which failed."
+        self._record_skip(name, failure, message)
+        self._cut_off(name, broken_by)
 
     def _skip(self, name: str, views: tuple[View, ...]) -> None:
         """Resolve the outgoing edges of a node that nothing came to."""
+        taken = self._edges(name, Outcome.SKIPPED)
+        merged = self._merged(name, views) if taken else None
+        if isinstance(merged, Failure):
+            if self._goes_on_after(merged):
+                self._pass_over(name, name, merged)
+            return
+        self._record_skip(name)
+        self._resolve(name, taken, (merged,) if merged else views)
+
+    def _record_skip(self, name: str, failure: Failure | None = None, message: str = "") -> None:
         if name in self.topology.loops:
             self.open_loops.add(name)
         iteration = self.iterations.get(name, 0) + 1
         self.iterations[name] = iteration
-        self.commands.append(RecordNodeRun(NodeRunKey(name, iteration), NodeRunStatus.SKIPPED))
-        if taken := self._edges(name, Outcome.SKIPPED):
-            merged = self._merged(name, views)
-            views = (merged,) if merged else ()
-        self._resolve(name, taken, views)
+        self.commands.append(RecordNodeRun(NodeRunKey(name, iteration), NodeRunStatus.SKIPPED, failure, message))
 
     def _edges(self, name: str, outcome: Outcome) -> list[int]:
         return [i for i in self.topology.outgoing[name] if outcome in self.graph.edges[i].on]
 
     def _resolve(self, name: str, taken: Collection[int], views: tuple[View, ...]) -> None:
         """Take these edges of a node, and skip the others."""
+        self._send(name, taken, Token(is_taken=False, views=views if self.topology.asks_skipped else ()), views)
+
+    def _send(self, name: str, taken: Collection[int], skipped: Token, views: tuple[View, ...] = ()) -> None:
         self.passed.add(name)
         token = Token(is_taken=True, views=views)
-        skipped = Token(is_taken=False, views=views if self.topology.asks_skipped else ())
         for i in self.topology.outgoing[name]:
             came = token if i in taken else skipped
             if i not in self.topology.exits and i not in self.topology.back_edges:
@@ -216,21 +245,24 @@ class _Steps(Draft):
 
     def _reach(self, name: str, came: list[Token]) -> None:
         """Let a node run over what came, once nothing more can come; skip it if nothing did."""
+        if broken := [token for token in came if token.broken_by is not None]:
+            self.reached.append((name, broken[0]))
+            return
         views = [token.views[0] for token in came if token.is_taken]
         if not views:
             # Of several that saw the same, one will do.
             skipped = {view.heads: view for token in came for view in token.views}
             self.reached.append((name, Token(is_taken=False, views=tuple(skipped.values()))))
-        elif merged := self._merged(name, views):
+            return
+        merged = self._merged(name, views)
+        if isinstance(merged, View):
             self.reached.append((name, Token(is_taken=True, views=(merged,))))
+        elif self._goes_on_after(merged):
+            self._pass_over(name, name, merged)
 
-    def _merged(self, name: str, views: Sequence[View]) -> View | None:
-        """Return what meets at a node; None where that ended the run."""
+    def _merged(self, name: str, views: Sequence[View]) -> View | Failure:
         merged, conflicts = merge(self.parents, views)
-        if conflicts:
-            self.conflict(conflicts[0], f"before they meet at {name!r}", name)
-            return None
-        return merged
+        return self.conflict(conflicts[0], f"before they meet at {name!r}", name) if conflicts else merged
 
     # Loops of ordinary edges
 
@@ -244,24 +276,33 @@ class _Steps(Draft):
 
     def _turn(self, loop: Loop) -> None:
         back = [self.held.pop(i) for i in loop.back_edges]
+        # Nothing follows on an iteration in which something failed.
+        names = [node.name for node in self.graph.nodes if node.name in loop.nodes] if self.broken else []
+        failures = [self.broken[name] for name in names if name in self.broken]
+        goes_on = not failures and any(token.is_taken for token in back)
         for i, held in zip(loop.back_edges, back, strict=True):
             edge = self.graph.edges[i]
-            self.commands.append(RecordEdge(i, edge.source, edge.target, taken=held.is_taken))
-        if any(token.is_taken for token in back):
+            self.commands.append(RecordEdge(i, edge.source, edge.target, taken=goes_on and held.is_taken))
+        if goes_on:
             self.passed -= loop.nodes
             for i in loop.inside:
                 self.resolved.pop(i, None)
             self._reach(loop.header, back)
             return
         self.open_loops.discard(loop.header)
+        failed = Token(is_taken=False, broken_by=failures[0]) if failures else None
         for i in loop.exits:
             # A back edge that leaves this loop starts the next iteration of one around it, and stays held until then.
             if i not in self.topology.back_edges:
-                self._arrive(i, self.held.pop(i))
+                held = self.held.pop(i)
+                self._arrive(i, failed or held)
 
     # How a run ends
 
     def _complete(self) -> None:
+        if self.failure:
+            self.finish(RunStatus.FAILED, self.failure)
+            return
         order = [name for name in self.topology.ends if name in self.ended]
         if not order:
             stopped = [repr(node.name) for node in self.graph.nodes if node.name in self.stopped]
@@ -270,6 +311,7 @@ class _Steps(Draft):
             return
         view, conflicts = merge(self.parents, [self.ended[name] for name in order])
         if conflicts:
-            self.conflict(conflicts[0], f"before the ends {' and '.join(map(repr, order))}")
+            failure = self.conflict(conflicts[0], f"before the ends {' and '.join(map(repr, order))}")
+            self.finish(RunStatus.FAILED, failure)
         else:
             self.finish(RunStatus.COMPLETED, state=view.state)

@@ -136,6 +136,7 @@ CASES = {
     "an unknown on_max": Case(GRAPH, with_node(on_max="explode"), "nodes[1].on_max", "unknown_value"),
     "a join that is not there yet": Case(GRAPH, with_node(join="any"), "nodes[1].join", "unknown_value"),
     "an unknown isolation": Case(GRAPH, graph(isolation="graph"), "isolation", "unknown_value"),
+    "an unknown on_error": Case(GRAPH, graph(on_error="ignore"), "on_error", "unknown_value"),
     "an isolation of none": Case(GRAPH, graph(isolation=None), "isolation", "unknown_value"),
     "a runtime that the deployment does not allow": Case(
         GRAPH, graph(runtime="crun"), "runtime", "runtime_not_allowed"

@@ -10,7 +10,7 @@ import pytest
 from sandgraph import InvalidInput, NodeType, WorkflowGraph, WorkflowState
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.embedded.graph import wish
-from sandgraph.model.graph import ON_SUCCESS, Condition, OnMax, Outcome
+from sandgraph.model.graph import ON_SUCCESS, Condition, OnError, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
@@ -34,7 +34,9 @@ def test_its_id_is_its_own_from_the_start() -> None:
 
 def test_it_becomes_the_document_that_http_takes() -> None:
     graph = (
-        WorkflowGraph("g", start_node="a", max_steps=9, timeout_s=4.5, isolation="run", runtime="runsc")
+        WorkflowGraph(
+            "g", start_node="a", max_steps=9, timeout_s=4.5, isolation="run", runtime="runsc", on_error="finish"
+        )
         .add_node("a", process, limits={"cpus": 0.5}, retry={"max_attempts": 2, "on": ["oom"]})
         .add_node("b", function="known", limits=Limits(pids=9), retry=Retry(max_attempts=3))
         .add_node("c", process, "loop", condition="state.x", max_iterations=3, on_max="fail")
@@ -60,7 +62,7 @@ def test_it_becomes_the_document_that_http_takes() -> None:
     ]
     a, b, c, d = parsed.nodes
     assert (parsed.name, parsed.start_node, parsed.max_steps, parsed.timeout_s) == ("g", "a", 9, 4.5)
-    assert (parsed.isolation, parsed.runtime) == (Isolation.RUN, "runsc")
+    assert (parsed.isolation, parsed.runtime, parsed.on_error) == (Isolation.RUN, "runsc", OnError.FINISH)
     assert (a.limits, a.retry) == (Limits(cpus=0.5), Retry(max_attempts=2, on=frozenset({AttemptStatus.OOM})))
     assert (b.function, b.limits, b.retry) == ("known", Limits(pids=9), Retry(max_attempts=3))
     assert (c.condition, c.on_max) == (Condition(expression="state.x"), OnMax.FAIL)
@@ -119,6 +121,7 @@ def test_a_wrong_edge_is_told_at_once() -> None:
         ({"name": "g", "max_steps": 0}, "max_steps", "out_of_range"),
         ({"name": "g", "timeout_s": -1}, "timeout_s", "out_of_range"),
         ({"name": "g", "isolation": "graph"}, "isolation", "unknown_value"),
+        ({"name": "g", "on_error": "ignore"}, "on_error", "unknown_value"),
         ({"name": "g", "runtime": 5}, "runtime", "wrong_type"),
     ],
 )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from sandgraph.model.graph import Graph, Node, NodeType, OnMax, Outcome
+from sandgraph.model.graph import Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.run import AttemptStatus, NodeRunKey
 from sandgraph.model.state import Json
 
@@ -85,6 +85,9 @@ class Oracle:
         self.skipped: set[NodeRunKey] = set()
         # What the source of each edge saw when it was done, or where it was skipped, what those did that skipped it.
         self.known: dict[int, Seen] = {}
+        # Where what failed is cut off and the rest goes on: the edges by which nothing more comes, and the failures.
+        self.cut: set[int] = set()
+        self.codes: set[str] = set()
         self.ended: dict[str, Seen] = {}
         self.saw: dict[NodeRunKey, Seen] = {}
         self.commits: dict[NodeRunKey, tuple[Seen, dict[str, Json | None]]] = {}
@@ -96,6 +99,8 @@ class Oracle:
             ends = {node.name for node in self.graph.nodes if node.type is NodeType.END}
             going_on = {edge.source for edge in self.graph.edges if Outcome.SUCCEEDED in edge.on}
             ends = ends or set(self.nodes) - going_on
+            if self.codes:
+                return min(self.codes)
             seen = [view for name, view in self.ended.items() if name in ends]
             return self.state(self._join(seen)) if seen else "end_not_reached"
         except Failed as failed:
@@ -135,15 +140,49 @@ class Oracle:
         while units:
             name = next(name for name in units if name == start or self._sources(name, units[name]) <= done)
             members = units.pop(name)
-            came = [taken[i] for i in taken if self.graph.edges[i].target == name]
-            view = seen if name == start else self._join(came) if came else None
-            if view is None and name != start:
-                inputs = [i for i, edge in enumerate(self.graph.edges) if edge.target == name]
-                entering = [i for i in inputs if self.graph.edges[i].source not in members]
-                dead = frozenset[NodeRunKey]().union(*(self.known[i] for i in entering))
-            taken |= self._cycle(name, view, dead) if name in inner else self._node(self.nodes[name], view, dead)
+            taken |= self._unit(name, members, None if name != start else (seen, dead), taken, inner)
             done |= members
         return taken
+
+    def _unit(
+        self,
+        name: str,
+        members: set[str],
+        started: tuple[Seen | None, Seen] | None,
+        taken: dict[int, Seen],
+        inner: dict[str, Cycle],
+    ) -> dict[int, Seen]:
+        """Run a node or a whole cycle, over what came along the edges that enter it if not over what it is given."""
+        entering = [i for i, edge in enumerate(self.graph.edges) if edge.target == name and edge.source not in members]
+        if started is None and self.cut.intersection(entering):
+            return self._cut_off(members)
+        try:
+            if started is None:
+                came = [taken[i] for i in entering if i in taken]
+                dead = frozenset[NodeRunKey]().union(*(self.known[i] for i in entering))
+                started = (self._join(came) if came else None, dead)
+        except Failed as failed:
+            self._note(failed)
+            return self._cut_off(members)
+        if name in inner:
+            return self._cycle(name, *started)
+        try:
+            return self._node(self.nodes[name], *started)
+        except Failed as failed:
+            self._note(failed)
+            self.cut |= {i for i, edge in enumerate(self.graph.edges) if edge.source == name}
+            return {}
+
+    def _note(self, failed: Failed) -> None:
+        if self.graph.on_error is OnError.FAIL_FAST or str(failed) == "max_steps_exceeded":
+            raise failed
+        self.codes.add(str(failed))
+
+    def _cut_off(self, members: set[str]) -> dict[int, Seen]:
+        """Let nothing run of these, nor what they lead to."""
+        self.skipped |= {self._key(self.nodes[name]) for name in members}
+        self.cut |= {i for i, edge in enumerate(self.graph.edges) if edge.source in members}
+        return {}
 
     def _sources(self, name: str, members: set[str]) -> set[str]:
         return {edge.source for edge in self.graph.edges if edge.target == name} - members
@@ -156,10 +195,18 @@ class Oracle:
         while True:
             taken = self._once(nodes, header, seen, inner, dead)
             left |= {i: view for i, view in taken.items() if self.graph.edges[i].target not in nodes}
+            within = {i for i, edge in enumerate(self.graph.edges) if edge.source in nodes}
+            if within & self.cut:
+                self.cut |= within
+                return {}
             back = [view for i, view in taken.items() if self.graph.edges[i].target == header]
             if not back:
                 return left
-            seen = self._join(back)
+            try:
+                seen = self._join(back)
+            except Failed as failed:
+                self._note(failed)
+                return self._cut_off(nodes)
 
     def _node(self, node: Node, seen: Seen | None, dead: Seen) -> dict[int, Seen]:
         outgoing = [i for i, edge in enumerate(self.graph.edges) if edge.source == node.name]

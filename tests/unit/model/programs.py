@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from hypothesis import strategies as st
 from tests.unit.model.oracle import Act, dominators
 
-from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnMax, Outcome
+from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus, NodeRunKey
 from sandgraph.model.state import Json
@@ -96,6 +96,7 @@ def program(choose: Choose) -> Program:
         tuple(_edges(choose, names, _pairs(choose, names, first))),
         start_node=None if first else names[0],
         max_steps=choose([60, 60, 60, 60, 5]),
+        on_error=choose([OnError.FAIL_FAST, OnError.FINISH]),
     )
     answers = {(edge.source, edge.target): _answers(choose) for edge in graph.edges if edge.condition}
     again = {node.name: _answers(choose) for node in graph.nodes if node.type is NodeType.LOOP}
@@ -167,7 +168,7 @@ def _failures(choose: Choose, graph: Graph) -> dict[str, list[AttemptStatus | No
     handled = {edge.source for edge in graph.edges if edge.on & {Outcome.FAILED, Outcome.TIMED_OUT}}
     found: dict[str, list[AttemptStatus | None]] = {}
     for node in graph.nodes:
-        if node.function and choose(range(2 if node.name in handled else 40)) == 0:
+        if node.function and choose(range(2 if node.name in handled else 30)) == 0:
             found[node.name] = [choose([AttemptStatus.NO_RESULT, AttemptStatus.TIMEOUT, None]) for _ in range(3)]
     return found
 

@@ -11,6 +11,7 @@ from tests.unit.model.playbook import diff_of
 from tests.unit.model.programs import INITIAL, Program
 
 from sandgraph.model import events, scheduler
+from sandgraph.model.graph import OnError
 from sandgraph.model.retry import MAX_LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 
@@ -96,7 +97,10 @@ class Simulation:
         else:
             assert (outcome.status, code) == (RunStatus.COMPLETED, None)
             assert outcome.state == expected
-        if code not in SUDDEN:
+        finishes = self.program.graph.on_error is OnError.FINISH and code != "max_steps_exceeded" != expected
+        if finishes:
+            assert code in {*oracle.codes, expected if isinstance(expected, str) else None}
+        if code not in SUDDEN or finishes:
             self._agrees_on_node_runs(oracle)
             self._agrees_on_commits(oracle)
 

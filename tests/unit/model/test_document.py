@@ -12,7 +12,7 @@ from tests.unit.model.profile import examples
 from tests.unit.model.programs import Program, programs
 
 from sandgraph.model.document import from_document, to_document
-from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax, Outcome
+from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 
@@ -46,6 +46,7 @@ _GRAPHS = st.builds(
     st.none() | _SECONDS,
     st.sampled_from(Isolation),
     st.none() | _NAMES,
+    st.sampled_from(OnError),
 )
 
 
@@ -63,7 +64,9 @@ def test_a_valid_graph_is_too(program: Program) -> None:
 
 def test_a_document_of_an_earlier_release_has_the_defaults() -> None:
     graph = graph_of("start>a a>end")
-    document = {name: value for name, value in to_document(graph).items() if name not in {"isolation", "runtime"}}
+    document = {
+        name: value for name, value in to_document(graph).items() if name not in {"isolation", "runtime", "on_error"}
+    }
     for edge in document["edges"]:  # type: ignore[union-attr]
         del edge["on"]  # type: ignore[arg-type, union-attr]
     assert from_document(document) == graph
@@ -103,4 +106,5 @@ def test_every_field_is_spelled_out() -> None:
         "timeout_s": 60,
         "isolation": "run",
         "runtime": None,
+        "on_error": "fail_fast",
     }

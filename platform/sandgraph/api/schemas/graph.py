@@ -19,6 +19,7 @@ from sandgraph.model.graph import (
     Graph,
     Node,
     NodeType,
+    OnError,
     OnMax,
     Outcome,
 )
@@ -206,6 +207,11 @@ class GraphDocument(Submitted):
     runtime: Label | None = Field(
         default=None, description="OCI runtime of the sandboxes, one that the deployment allows; without it its own."
     )
+    on_error: Annotated[OnError, Field(strict=False)] = Field(
+        default=OnError.FAIL_FAST,
+        description="What a node's failure does for which no edge leaves it. `fail_fast`: the run fails at once. "
+        "`finish`: what does not depend on that node runs to its end, and then the run fails.",
+    )
 
 
 def parse_graph(document: object, settings: Settings) -> Graph:
@@ -227,6 +233,7 @@ def parse_graph(document: object, settings: Settings) -> Graph:
         timeout_s=read.timeout_s,
         isolation=read.isolation,
         runtime=read.runtime,
+        on_error=read.on_error,
     )
 
 
