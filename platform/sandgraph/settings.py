@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(32, ge=1, le=10_000, description="Runs in progress at the same time.")
     max_queued_runs: int = Field(1_000, ge=0, le=1_000_000, description="Accepted runs that may wait for their turn.")
 
+    resume_runs: bool = Field(
+        default=True, description="Go on with runs that were in progress when the platform stopped."
+    )
+    max_recoveries: int = Field(10, ge=1, le=10_000, description="Times that one run may be gone on with.")
+
     max_body_kb: int = Field(2_048, ge=1, le=262_144, description="Largest request body.")
     max_code_kb: int = Field(256, ge=1, le=16_384, description="Largest source of one function or tool.")
     max_tools_kb: int = Field(

@@ -229,7 +229,7 @@ def test_83_a_platform_that_is_killed_leaves_nothing_that_runs(engine_required: 
         platform.wait_for_line(run, "ready")
         platform.process.kill()
         platform.process.wait()
-    with serve(tmp_path, deployment, pool_min=0) as platform:
+    with serve(tmp_path, deployment, pool_min=0, resume_runs=False) as platform:
         assert platform.get(f"/graph/status/{run}")["status"] == "interrupted"
         assert idle_within(platform, 5)
         assert attack(platform, "state.set('well', True)").data == {"well": True}

@@ -301,7 +301,7 @@ def test_code_review_raises_the_score_by_changing_the_code(served: Served) -> No
     )
 
 
-def test_a_restart_keeps_runs_and_marks_those_in_flight(tmp_path: Path, deployment: Callable[[], str]) -> None:
+def test_a_restart_without_resuming_marks_what_was_in_flight(tmp_path: Path, deployment: Callable[[], str]) -> None:
     name = deployment()
     with serve(tmp_path, name) as first:
         done = first.run_function("def f(state):\n    state.set('x', 1)\n", name="f")
@@ -311,7 +311,7 @@ def test_a_restart_keeps_runs_and_marks_those_in_flight(tmp_path: Path, deployme
         time.sleep(1)
         os.kill(first.process.pid, 9)
         first.process.wait(10)
-    with serve(tmp_path, name) as second:
+    with serve(tmp_path, name, resume_runs=False) as second:
         assert second.get(f"/graph/status/{run_id}")["status"] == "interrupted"
         assert second.journal(run_id)[-1]["status"] == "interrupted"
         assert second.get(f"/graph/state/{done['run_id']}")["data"] == {"x": 1}

@@ -90,7 +90,7 @@ def outcome_view(run: RunSummary, data: Mapping[str, object], node_runs: Sequenc
 
 def accepted_view(run: RunSummary, message: str) -> Document:
     """Return what is known of a run that was just accepted: to its client it runs, though it may wait its turn."""
-    status = run.status if run.status.is_final else RunStatus.RUNNING
+    status = run.status if run.is_final else RunStatus.RUNNING
     return {"run_id": run.run_id, "graph_id": run.graph_id, "status": status.value, "message": message}
 
 
@@ -120,7 +120,7 @@ def execution_log(node_runs: Sequence[NodeRunRecord]) -> list[Document]:
 
 def record_view(record: JournalRecord) -> Document:
     """Return a record of a run's journal; the run's own end is marked as the last one."""
-    is_last = is_end(record)
+    is_last = record.is_end
     return {
         "seq": record.seq,
         "ts": _time(record.ts),
@@ -154,14 +154,6 @@ def end_view(run: RunSummary) -> Document:
             data={},
         )
     )
-
-
-def is_end(record: JournalRecord) -> bool:
-    """Tell whether a record is the one of its run's end."""
-    return record.kind == "event" and record.type == "run" and record.status in _FINAL
-
-
-_FINAL = frozenset(status.value for status in RunStatus if status.is_final)
 
 
 def _node_run(node_run: NodeRunRecord) -> Document:

@@ -55,7 +55,7 @@ async def wait(host: Host, run_id: str, timeout_s: float | None) -> Document:
     try:
         async with asyncio.timeout(timeout_s):
             record = await host.runs.wait(run_id, _WAIT_S)
-            while not record.status.is_final:
+            while not record.is_final:
                 await asyncio.sleep(_BETWEEN_WAITS_S)
                 record = await host.runs.wait(run_id, _WAIT_S)
     except TimeoutError:

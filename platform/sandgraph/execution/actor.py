@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import tenacity
 
@@ -14,11 +15,14 @@ from sandgraph.execution.bus import Bus
 from sandgraph.execution.jobs import RunPlan
 from sandgraph.execution.transport import Assignment, Transport
 from sandgraph.model import events, scheduler
-from sandgraph.model.commands import Command, ScheduleRetry, StartAttempt, StopAttempt
+from sandgraph.model.commands import Command, RecordAttempt, ScheduleRetry, StartAttempt, StopAttempt
+from sandgraph.model.event_document import to_document
+from sandgraph.model.replay import Past
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunKey, Usage
 from sandgraph.model.state import State
 from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
 from sandgraph.settings import Settings
+from sandgraph.store.records import RunEvent
 from sandgraph.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -31,11 +35,12 @@ _COMMIT_PATIENCE_S = 60
 
 
 class RunActor:
-    """Drives one run from its start to its end; owns its attempts and timers.
+    """Drives one run to its end, from its start or from where the platform stopped; owns its attempts and timers.
 
     Args:
         plan: What the run pinned.
         state: What it starts with.
+        past: The run as far as it was told.
         store: Where each step is committed before anything follows from it.
         transport: Carries attempts to a worker.
         bus: Wakes up the journal's readers.
@@ -43,19 +48,32 @@ class RunActor:
     """
 
     def __init__(
-        self, plan: RunPlan, state: State, store: Store, transport: Transport, bus: Bus, settings: Settings
+        self,
+        plan: RunPlan,
+        state: State,
+        past: Past,
+        store: Store,
+        transport: Transport,
+        bus: Bus,
+        settings: Settings,
     ) -> None:
         self._plan = plan
         self._store = store
         self._transport = transport
         self._bus = bus
         self._settings = settings
-        self._run = scheduler.Run(plan.graph, plan.topology)
+        self._run = past.run
+        self._told = past.number
+        self._past = past
         # Bounded by what is in progress: an event an attempt, a timer each, and a cancel.
         self._inbox: asyncio.Queue[tuple[events.Event, Usage | None]] = asyncio.Queue()
         self._attempts: dict[tuple[NodeRunKey, int], asyncio.Task[None]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
-        self.tell(events.RunStarted(state))
+        lost = past.lost()
+        # Their ends were stored when the run was interrupted.
+        self._ended = {(event.key, event.attempt) for event in lost}
+        for event in lost if past.number else [events.RunStarted(state)]:
+            self.tell(event)
 
     def tell(self, event: events.Event, usage: Usage | None = None) -> None:
         """Hand the run an event; it is taken in its turn."""
@@ -69,13 +87,16 @@ class RunActor:
         """
         ceiling = self._settings.run_timeout_s
         timeout_s = min(self._plan.graph.timeout_s or ceiling, ceiling)
-        self._later(timeout_s, events.RunTimedOut(timeout_s))
+        self._later(timeout_s - _seconds_since(self._past.began), events.RunTimedOut(timeout_s))
+        for key, (retry, since) in self._past.waits.items():
+            if key in self._run.active and self._run.active[key].is_waiting:
+                self._retry(retry, _seconds_since(since))
         try:
             while not self._run.status.is_final:
                 event, usage = await self._inbox.get()
                 self._run, commands = scheduler.step(self._run, event)
                 if commands:
-                    await self._commit(commands, usage)
+                    await self._commit(event, self._news(commands), usage)
                     self._perform(commands)
         finally:
             for timer in self._timers:
@@ -83,7 +104,16 @@ class RunActor:
             await self._stop_attempts()
             await self._end()
 
-    async def _commit(self, commands: Sequence[Command], usage: Usage | None) -> None:
+    def _news(self, commands: Sequence[Command]) -> list[Command]:
+        """Return the commands but the ends of attempts that are stored already."""
+        return [
+            command
+            for command in commands
+            if not (isinstance(command, RecordAttempt) and (command.key, command.attempt) in self._ended)
+        ]
+
+    async def _commit(self, event: events.Event, commands: Sequence[Command], usage: Usage | None) -> None:
+        told = RunEvent(self._told + 1, to_document(event))
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
             wait=tenacity.wait_random_exponential(0.05, max=2),
@@ -91,7 +121,8 @@ class RunActor:
             reraise=True,
         ):
             with attempt:
-                await self._store.apply(self._plan.run_id, commands, usage=usage)
+                await self._store.apply(self._plan.run_id, commands, usage=usage, told=told)
+        self._told = told.number
         self._bus.publish(self._plan.run_id)
 
     def _perform(self, commands: Sequence[Command]) -> None:
@@ -103,19 +134,22 @@ class RunActor:
                 case StopAttempt(key, attempt):
                     if task_to_stop := self._attempts.get((key, attempt)):
                         task_to_stop.cancel()
-                case ScheduleRetry(key, attempt, delay_s, jitter):
-                    # Jitter spreads load; it guards nothing.
-                    wait_s = random.uniform(0, delay_s) if jitter else delay_s  # noqa: S311
-                    self._later(wait_s, events.RetryDue(key, attempt))
+                case ScheduleRetry():
+                    self._retry(command)
                 case _:
                     pass
+
+    def _retry(self, command: ScheduleRetry, waited_s: float = 0.0) -> None:
+        # Jitter spreads load; it guards nothing.
+        wait_s = random.uniform(0, command.delay_s) if command.jitter else command.delay_s  # noqa: S311
+        self._later(wait_s - waited_s, events.RetryDue(command.key, command.attempt))
 
     def _later(self, delay_s: float, event: events.Event) -> None:
         def ring() -> None:
             self._timers.discard(timer)
             self.tell(event)
 
-        timer = asyncio.get_running_loop().call_later(delay_s, ring)
+        timer = asyncio.get_running_loop().call_later(max(0.0, delay_s), ring)
         self._timers.add(timer)
 
     async def _attempt(self, command: StartAttempt) -> None:
@@ -172,3 +206,8 @@ class RunActor:
         except Exception:
             # The run is over: what it came to does not change.
             logger.exception("run not let go", extra={"action": "end_run_failed", "run": self._plan.run_id})
+
+
+def _seconds_since(then: datetime | None) -> float:
+    """Return how long ago something was stored; a clock that was set back makes it no shorter than no time."""
+    return max(0.0, (datetime.now(UTC) - then).total_seconds()) if then else 0.0

@@ -12,12 +12,13 @@ from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
 from sandgraph.execution import runtimes
 from sandgraph.execution.actor import RunActor
 from sandgraph.execution.bus import Bus
-from sandgraph.execution.checkpoints import RunState, read_state
+from sandgraph.execution.checkpoints import RunState, read_past, read_state
 from sandgraph.execution.jobs import RunPlan
 from sandgraph.execution.transport import Transport
 from sandgraph.execution.worker import encode_state
-from sandgraph.model import events
+from sandgraph.model import events, scheduler
 from sandgraph.model.commands import RecordRun
+from sandgraph.model.replay import Past
 from sandgraph.model.run import Failure, RunStatus
 from sandgraph.model.state import Json, has_more_values
 from sandgraph.model.topology import analyse
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Records fetched at a time for one follower: with the longest lines there are, some 2 MB.
 _PAGE = 100
+
+_CLOSING = "shutting_down"
 
 
 class Dispatcher:
@@ -57,22 +60,31 @@ class Dispatcher:
         self._cancelled_early: set[str] = set()
         self._arriving = 0
         self._accepting = False
+        self._is_closed = False
 
     async def start(self) -> None:
-        """Mark what an earlier process left in flight as interrupted, and begin to accept runs."""
-        for run_id in await self._store.interrupt_runs():
-            logger.warning("run interrupted", extra={"action": "run_interrupted", "run": run_id})
+        """Queue what an earlier process left in flight, or end it as interrupted, and begin to accept runs."""
+        if self._settings.resume_runs:
+            self._queue.extend(await self._store.hand_back_runs())
+            logger.info("runs taken up", extra={"action": "runs_taken_up", "runs": len(self._queue)})
+        else:
+            for run_id in await self._store.interrupt_runs():
+                logger.warning("run interrupted", extra={"action": "run_interrupted", "run": run_id})
         self._accepting = True
+        self._start_next()
 
     async def close(self) -> None:
-        """Stop every run: its containers are killed, and it is marked as interrupted."""
+        """Stop every run: its containers are killed, and it goes on after the next start, or is interrupted."""
         self._accepting = False
         self._queue.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for run_id in await self._store.interrupt_runs():
+        resumes = self._settings.resume_runs
+        left = await (self._store.hand_back_runs() if resumes else self._store.interrupt_runs())
+        self._is_closed = True
+        for run_id in left:
             self._bus.publish(run_id)
 
     async def submit(
@@ -91,7 +103,7 @@ class Dispatcher:
             Unavailable: The platform is shutting down.
         """
         if not self._accepting:
-            raise Unavailable("The platform is shutting down and takes no more runs.", code="shutting_down")
+            raise Unavailable("The platform is shutting down and takes no more runs.", code=_CLOSING)
         version = await self._store.graph(graph_id)
         state = self._encoded(initial_state)
         waiting = len(self._queue) + self._arriving
@@ -138,10 +150,12 @@ class Dispatcher:
         Raises:
             NotFound: There is no such run.
             Conflict: It has ended otherwise.
+            Unavailable: The platform is shutting down, and the run goes on after its next start.
         """
         if run_id in self._queue:
             self._queue.remove(run_id)
-            self._own(run_id, self._withdraw)
+            self._cancelled_early.add(run_id)
+            self._own(run_id, self._drive)
         elif run_id in self._actors:
             self._actors[run_id].tell(events.CancelRequested())
         elif run_id in self._tasks:
@@ -149,6 +163,8 @@ class Dispatcher:
         if run_id in self._tasks:
             await asyncio.wait([self._tasks[run_id]])
         record = await self._store.run(run_id)
+        if not record.is_final:
+            raise Unavailable("The platform is shutting down; cancel the run after its next start.", code=_CLOSING)
         if record.status is not RunStatus.CANCELLED:
             raise Conflict(f"The run {run_id} is {record.status} already.", code="run_already_finished")
         return record
@@ -160,6 +176,8 @@ class Dispatcher:
     async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
         """Yield a run's records after number ``after``: first what is stored, then what comes, up to the run's end.
 
+        A run that goes on after the platform's next start has no end yet: its records stop where the platform does.
+
         Raises:
             NotFound: There is no such run.
         """
@@ -169,7 +187,7 @@ class Dispatcher:
                 while records := await self._store.journal(run_id, after=after, limit=_PAGE):
                     after = records[-1].seq
                     yield records
-                if run.status.is_final:
+                if run.is_final or self._is_closed:
                     return
                 await news.wait()
 
@@ -220,24 +238,57 @@ class Dispatcher:
         self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
 
     async def _drive(self, run_id: str) -> None:
+        run = await self._store.run_summary(run_id)
+        if run.status is RunStatus.INTERRUPTED:
+            actor = await self._resumed(run_id)
+        elif run_id in self._cancelled_early:
+            await self._withdraw(run_id)
+            return
+        else:
+            actor = await self._actor(run_id)
+        if actor is None:
+            return
+        self._actors[run_id] = actor
+        if run_id in self._cancelled_early:
+            actor.tell(events.CancelRequested())
+        await actor.drive()
+
+    async def _resumed(self, run_id: str) -> RunActor | None:
+        """Return what goes on with an interrupted run; None where it had to fail instead."""
+        if not await self._store.resume_run(run_id, self._settings.max_recoveries, self._image):
+            return None
+        self._bus.publish(run_id)
+        try:
+            return await self._actor(run_id, resumes=True)
+        except Unavailable:
+            raise
+        except Exception as error:
+            logger.exception("run not recoverable", extra={"action": "run_not_recoverable", "run": run_id})
+            failure = Failure("not_recoverable", f"The run cannot go on where the platform stopped: {error}")
+            await self._store.give_up_run(run_id, failure)
+            return None
+
+    async def _actor(self, run_id: str, *, resumes: bool = False) -> RunActor | None:
         record = await self._store.run(run_id)
         graph = (await self._store.graph(record.graph_id)).graph
         if message := runtimes.refusal(graph, self._runtimes):
             # Stored when the deployment had it.
             failure = Failure(runtimes.CODE, message)
-            await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure, record.initial_state)])
-            return
+            if resumes:
+                await self._store.give_up_run(run_id, failure)
+            else:
+                await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure, record.initial_state)])
+            return None
         topology = analyse(graph)
         if isinstance(topology, list):
             # Stored by a version that accepted it.
             raise InvalidInput(topology)
         functions, tools = await self._store.run_code(run_id)
+        past = Past(scheduler.Run(graph, topology))
+        if resumes:
+            past = await read_past(self._store, record, past)
         plan = RunPlan(run_id, graph, topology, functions, tools)
-        actor = RunActor(plan, record.initial_state, self._store, self._transport, self._bus, self._settings)
-        self._actors[run_id] = actor
-        if run_id in self._cancelled_early:
-            actor.tell(events.CancelRequested())
-        await actor.drive()
+        return RunActor(plan, record.initial_state, past, self._store, self._transport, self._bus, self._settings)
 
     async def _withdraw(self, run_id: str) -> None:
         record = await self._store.run(run_id)
@@ -247,7 +298,7 @@ class Dispatcher:
     async def _give_up(self, run_id: str, error: Exception) -> None:
         failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")
         try:
-            await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure)])
+            await self._store.give_up_run(run_id, failure)
         except Exception:
-            # The next start marks it as interrupted.
+            # The next start takes it up again.
             logger.exception("run not marked as failed", extra={"action": "run_lost", "run": run_id})

@@ -448,8 +448,9 @@ async def test_a_state_over_its_limits_is_refused(tmp_path: Path) -> None:
         assert (await store.list_runs()).items == ()
 
 
-async def test_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
-    async with dispatching(tmp_path, sleeps, max_active_runs=1) as (dispatcher, store, transport):
+async def test_without_resuming_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
+    off = {"resume_runs": False}
+    async with dispatching(tmp_path, sleeps, (), max_active_runs=1, **off) as (dispatcher, store, transport):
         running, waiting = [await begin(dispatcher, store, chain("a")) for _ in range(2)]
         while not transport.asked:  # noqa: ASYNC110 - the script has no event to wait for
             await asyncio.sleep(0)
@@ -462,11 +463,11 @@ async def test_closing_interrupts_what_runs_and_refuses_what_comes(tmp_path: Pat
             await begin(dispatcher, store, chain("a"))
 
 
-async def test_a_start_marks_what_an_earlier_process_left(tmp_path: Path) -> None:
+async def test_without_resuming_a_start_marks_what_an_earlier_process_left(tmp_path: Path) -> None:
     async with dispatching(tmp_path) as (_, store, __):
         version, _ = await store.save_graph(chain("a"))
         left, _ = await store.create_run(version, {}, functions={}, tools={}, image="")
-    async with dispatching(tmp_path) as (dispatcher, store, _):
+    async with dispatching(tmp_path, resume_runs=False) as (dispatcher, store, _):
         assert (await store.run(left.run_id)).status is RunStatus.INTERRUPTED
         assert (await followed(dispatcher, left.run_id))[-1].status == "interrupted"
 

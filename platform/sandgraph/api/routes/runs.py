@@ -78,7 +78,7 @@ async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_k
     """Start a run and wait until it ended. The run goes on if the client goes away, or waits too long for it."""
     run, headers = await _submit(uses, new, idempotency_key)
     run = await _unless_gone(request, uses.runs.wait(run.run_id, uses.settings.sync_wait_s))
-    if not run.status.is_final:
+    if not run.is_final:
         hint = f"The run goes on: ask GET /graph/status/{run.run_id}, or follow /graph/ws/{run.run_id}."
         return reply(accepted_view(run, hint), status=202, headers=headers)
     # A run that did not complete may have no final state of its own; what it committed counts.
@@ -94,7 +94,7 @@ async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_k
     openapi_extra=takes(RunDocument),
 )
 async def run_graph_async(new: Submission, uses: Uses, idempotency_key: IdempotencyKey = None) -> Response:
-    """Start a run and return at once. An accepted run survives the platform's end, and is then marked interrupted."""
+    """Start a run and return at once. An accepted run survives the platform's end: it goes on after the next start."""
     run, headers = await _submit(uses, new, idempotency_key)
     hint = f"Ask GET /graph/status/{run.run_id}, or follow /graph/ws/{run.run_id}."
     return reply(accepted_view(run, hint), status=202, headers=headers)

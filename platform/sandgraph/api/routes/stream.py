@@ -15,7 +15,7 @@ from sandgraph.api.problem import describe
 from sandgraph.api.reply import to_json
 from sandgraph.api.routes.common import LARGEST, Uses, known_id
 from sandgraph.api.services import Services
-from sandgraph.api.views import end_view, is_end, record_view
+from sandgraph.api.views import end_view, record_view
 from sandgraph.errors import InvalidInput, SandgraphError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ router = APIRouter()
 
 #: Close codes of our own are 4000 and the HTTP status that would have been answered.
 _PRIVATE = 4_000
-_NORMAL, _POLICY, _TOO_BIG, _INTERNAL, _TRY_LATER = 1000, 1008, 1009, 1011, 1013
+_NORMAL, _POLICY, _TOO_BIG, _INTERNAL, _RESTART, _TRY_LATER = 1000, 1008, 1009, 1011, 1012, 1013
 
 #: Clients only say ``ping``.
 _MAX_MESSAGE = 1_024
@@ -104,20 +104,22 @@ async def _send(line: _Line, uses: Services, run_id: str, after: int) -> None:
     run = await uses.reader.run_summary(run_id)
     # A number that the run has not reached would hide its end.
     after = min(after, run.last_seq)
-    if not (run.status.is_final and after == run.last_seq):
+    if not (run.is_final and after == run.last_seq):
         records = uses.runs.follow(run_id, after)
         try:
             async for batch in records:
                 for record in batch:
                     await line.say(to_json(record_view(record)))
-                    if is_end(record):
+                    if record.is_end:
                         return
         finally:
             if isinstance(records, AsyncGenerator):
                 await records.aclose()
     # The client has seen the end, or the journal has lost it: it is told all the same.
     run = await uses.reader.run_summary(run_id)
-    ends = [each for each in await uses.reader.journal(run_id, after=run.last_seq - 1, limit=1) if is_end(each)]
+    if not run.is_final:
+        raise _Closing(_RESTART, "the platform stops; reconnect with ?after=")
+    ends = [each for each in await uses.reader.journal(run_id, after=run.last_seq - 1, limit=1) if each.is_end]
     await line.say(to_json(record_view(ends[0]) if ends else end_view(run)))
 
 
