@@ -54,7 +54,7 @@ def begin(platform: Served) -> dict[str, str]:
         graph_id = platform.post("/graph/create", document)["graph_id"]
         body = {"graph_id": graph_id, "initial_state": {"n": 0, "opens": opens}}
         run_ids[name] = platform.post("/graph/run_async", body)["run_id"]
-    deadline = time.monotonic() + 20
+    deadline, at = time.monotonic() + 20, dict[str, Json]()
     while time.monotonic() < deadline:
         at = {name: platform.get(f"/graph/status/{run_id}") for name, run_id in run_ids.items()}
         if (

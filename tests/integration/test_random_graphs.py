@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx2
@@ -12,6 +15,8 @@ from random_programs import SOURCES, expect, make
 from served import Served
 
 from sandgraph.api.app import create_app
+from sandgraph.api.schemas import parse_graph
+from sandgraph.api.views import outcome_view, run_view
 from sandgraph.bootstrap import open_platform, services_of
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.settings import load_settings
@@ -44,6 +49,26 @@ async def test_a_run_comes_to_what_its_graph_means(client: httpx2.AsyncClient, s
     _judge(seed, result, status)
     newest = (await client.get(f"/graph/state/{run_id}")).json()
     assert newest["data"] == result["final_state"]["data"]
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int) -> None:
+    settings = load_settings(data_dir=tmp_path, deployment="random-graphs")
+    program, order = make(seed), Random(seed)
+    async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
+        for name, code in SOURCES.items():
+            await platform.catalog.register_function(name, code)
+        version, _ = await platform.catalog.create_graph(parse_graph(program.graph, settings))
+        run_id = (await platform.runs.submit(version.graph_id, program.state))[0].run_id
+        await asyncio.sleep(order.uniform(0, 0.04))
+    for _ in range(3):
+        async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
+            await platform.runs.wait(run_id, order.uniform(0, 0.04))
+    async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
+        run = await platform.runs.wait(run_id, 60)
+        node_runs = await platform.store.node_runs(run_id)
+        data = (await platform.runs.state(run_id, None)).data
+    _judge(seed, outcome_view(run, data, node_runs), run_view(run, node_runs))
 
 
 @pytest.mark.docker

@@ -19,7 +19,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the run ended for good."""
+        """Whether the run ended for good; an interrupted one may be resumed, which the status alone does not say."""
         return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED}
 
 

@@ -9,7 +9,7 @@ from sandgraph.model.journal import Entry
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.store import journal, steps, tables
 
-_IN_FLIGHT = [status.value for status in RunStatus if not status.is_final]
+_IN_PROGRESS = [RunStatus.RUNNING.value, RunStatus.WAITING.value]
 
 _RUN = Failure("interrupted", "The platform stopped before the run had ended.")
 _NODE_RUN = Failure("interrupted", "The platform stopped while the node ran.")
@@ -22,9 +22,20 @@ _HANDED_BACK = Entry(
 
 def in_flight(connection: Connection) -> list[str]:
     """Return the ids of the runs that have not ended, oldest first."""
+    return sorted([*in_progress(connection), *in_line(connection)])
+
+
+def in_progress(connection: Connection) -> list[str]:
+    """Return the ids of the runs that somebody worked on, oldest first."""
+    run = tables.run.c
+    return sorted(connection.scalars(select(run.id).where(run.status.in_(_IN_PROGRESS))))
+
+
+def in_line(connection: Connection) -> list[str]:
+    """Return the ids of the runs that wait for their turn, to begin or to be resumed, oldest first."""
     run = tables.run.c
     is_handed_back = and_(run.status == RunStatus.INTERRUPTED.value, run.finished_at.is_(None))
-    return sorted(connection.scalars(select(run.id).where(or_(run.status.in_(_IN_FLIGHT), is_handed_back))))
+    return sorted(connection.scalars(select(run.id).where(or_(run.status == RunStatus.PENDING.value, is_handed_back))))
 
 
 def interrupt(connection: Connection, run_id: str) -> bool:
@@ -41,24 +52,18 @@ def end(connection: Connection, run_id: str, as_: RecordRun) -> bool:
     return True
 
 
-def hand_back(connection: Connection, run_id: str) -> bool:
-    """Mark a run that was in progress as interrupted until it is resumed, and tell whether it waits for its turn now.
+def hand_back(connection: Connection, run_id: str) -> None:
+    """Mark a run that is in progress as interrupted until it is resumed.
 
     One that was not told its events by this release, which stores them, is interrupted for good.
     """
-    if not _is_open(connection, run_id):
-        return False
-    status = connection.scalar(select(tables.run.c.status).where(tables.run.c.id == run_id))
-    if status in {RunStatus.PENDING.value, RunStatus.INTERRUPTED.value}:
-        return True
     if not connection.scalar(select(exists().where(tables.run_event.c.run_id == run_id))):
         interrupt(connection, run_id)
-        return False
+        return
     # What waits for its next attempt goes on waiting.
     running = _node_runs(connection, run_id, NodeRunStatus.RUNNING)
     steps.apply(connection, run_id, [*_attempts(connection, run_id), *running], None)
     journal.append_event(connection, run_id, _HANDED_BACK, {"status": RunStatus.INTERRUPTED.value})
-    return True
 
 
 def resume(connection: Connection, run_id: str, limit: int, image: str) -> bool:

@@ -217,8 +217,9 @@ class Store:
         Returns:
             The ids of the runs that wait for their turn, oldest first.
         """
-        found = await self._database.write(recovery.in_flight)
-        return [run_id for run_id in found if await self._database.write(recovery.hand_back, run_id)]
+        for run_id in await self._database.write(recovery.in_progress):
+            await self._database.write(recovery.hand_back, run_id)
+        return await self._database.write(recovery.in_line)
 
     async def resume_run(self, run_id: str, limit: int, image: str) -> bool:
         """Count one more recovery of an interrupted run, call it running, and tell whether it goes on.
