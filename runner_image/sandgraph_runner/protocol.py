@@ -8,8 +8,8 @@ passes them on need not parse. ::
 
 Order of an attempt: the supervisor says HELLO once it is ready; the host sends one EXECUTE or CHECK; LOG and HEARTBEAT
 frames follow, then exactly one RESULT or FAILURE, and nothing after it. Only where the job said ``keep``, and all that
-the attempt left has been killed and wiped, HELLO follows, and the host may send the next. Any other order breaks the
-protocol.
+the attempt left has been killed and wiped, HELLO follows, and the next order is taken; the host may send it as soon as
+the RESULT is there. Any other order breaks the protocol.
 
 The end of the supervisor's stdin means that its owner is gone: it kills everything and exits.
 """
@@ -116,11 +116,11 @@ class Decoder:
     """Cuts a stream of bytes into frames.
 
     Args:
-        max_frame_bytes: Largest payload (meta and body) that is accepted.
+        max_frame_bytes: Largest payload (meta and body) that is accepted; may be changed.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
-        self._max = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
 
     @property
@@ -137,7 +137,7 @@ class Decoder:
         self._buffer += data
         while len(self._buffer) >= _HEADER.size:
             length, number = _HEADER.unpack_from(self._buffer)
-            if not _LENGTH.size <= length <= self._max:
+            if not _LENGTH.size <= length <= self.max_frame_bytes:
                 raise ProtocolError(f"a frame of {length} bytes is outside the limits")
             if number not in _KINDS:
                 raise ProtocolError(f"there is no frame of kind {number}")

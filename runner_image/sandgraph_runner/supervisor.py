@@ -60,7 +60,8 @@ def main() -> int:
         while goes_on:
             child = Child()
             wire.send(Kind.HELLO, {"version": VERSION, "python": sys.version.partition(" ")[0]})
-            rehearse_supervisor(meter)
+            if not wire.is_spoken_to():
+                rehearse_supervisor(meter)
             goes_on = _serve(wire, wire.receive(), child, meter) and kernel.end_others(_KILL_WITHIN_S)
             if goes_on and is_alone:
                 wipe()

@@ -40,6 +40,10 @@ class Wire:
         os.dup2(2, 1)
         return wire
 
+    def is_spoken_to(self) -> bool:
+        """Tell, without waiting, whether the host has sent something, or gone."""
+        return bool(select.select([self.stdin], [], [], 0)[0])
+
     def receive(self) -> Frame:
         """Wait for the one frame that the host sends.
 

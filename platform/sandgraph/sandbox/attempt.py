@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from sandgraph.errors import EngineUnavailable
 from sandgraph.model.limits import Limits
-from sandgraph.model.run import LogLine, Usage
+from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox import verdict
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.measured import Measured
-from sandgraph.sandbox.payload import read_answers, read_lines, read_problems, read_report, read_text, read_used
+from sandgraph.sandbox.payload import (
+    read_answers,
+    read_lines,
+    read_problems,
+    read_report,
+    read_text,
+    read_used,
+    read_version,
+)
 from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks, settled
 from sandgraph_runner.protocol import (
     BYTES_A_LINE,
+    VERSION,
     Check,
     Frame,
     Job,
@@ -47,6 +57,9 @@ _GRACE_S = 1.5
 _KILL_S = 10.0
 #: Outcomes up to this many characters are read on the event loop (a millisecond), larger ones on a thread.
 _INLINE_CHARACTERS = 32 * 1024
+#: Seconds that killing and wiping what an attempt left may take; longer, and a new sandbox is the better one.
+_WIPE_S = 5.0
+_NOT_WIPED = "Its sandbox was not rid of the attempt before in time, and this one never began."
 #: What a log frame, and a report around its body, may take.
 _SLACK_BYTES = 2 * 1024 * 1024
 
@@ -62,7 +75,7 @@ class ContainerSandbox:
         gvisor: Whether its runtime is gVisor: submitted code can then send SIGKILL to PID 1, and the engine may count
             for it what the whole machine uses.
         start_s: Seconds its lease waited for it.
-        is_first: Whether it has had no job before.
+        is_first: Whether it has had no job before; else its supervisor has yet to say HELLO, once all is wiped.
         keep: Whether another job is to follow; then `is_reusable` tells whether it can.
     """
 
@@ -84,6 +97,7 @@ class ContainerSandbox:
         self._tasks = tasks
         self._gvisor = gvisor
         self._measured = Measured(start_s=start_s, engine_knows=is_first and not gvisor)
+        self._is_first = is_first
         self._keep = keep
         self._is_used = False
         self._has_reported = False
@@ -147,11 +161,16 @@ class ContainerSandbox:
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
         self._is_used = True
-        self._measured.begin()
         channel = self._container.channel
         deadline = _Deadline(timeout_s, self._kill, channel.shut_down)
         try:
+            if not (self._is_first or await self._is_wiped(request)):
+                await settled(self._kill(), _KILL_S)
+                return verdict.broken(AttemptStatus.LOST, _NOT_WIPED, self.usage())
+            self._measured.begin()
             with deadline:
+                if self._is_first and not channel.is_between_frames:
+                    raise ProtocolError("the sandbox spoke before it was asked")  # noqa: TRY301 - told like the others
                 channel.expect(bounds.max_result_bytes + _SLACK_BYTES)
                 ending = await self._listen(request, bounds, on_log)
             if not deadline.has_passed:
@@ -167,6 +186,22 @@ class ContainerSandbox:
         finally:
             self._measured.end()
         return verdict.timed_out(timeout_s, self.usage())
+
+    async def _is_wiped(self, request: list[bytes]) -> bool:
+        """Send the request to a sandbox that is being wiped, and tell whether it was ready for it in time."""
+        began = time.monotonic()
+        channel = self._container.channel
+        try:
+            async with asyncio.timeout(_WIPE_S):
+                # Ahead of the HELLO: the supervisor reads it afterwards, and nobody else can.
+                await channel.send(request)
+                request.clear()
+                hello = await channel.receive()
+        except (TimeoutError, OSError):
+            return False
+        finally:
+            self._measured.wait(time.monotonic() - began)
+        return hello is not None and read_version(hello) == VERSION
 
     async def _conclude(self, ending: Frame | None, bounds: Job | Check) -> Broken | bytes:
         if ending is None:
@@ -187,8 +222,9 @@ class ContainerSandbox:
         printable = bounds.max_output_bytes + 2
         lines_left = max(bounds.max_output_bytes // BYTES_A_LINE, 1) + 2
         try:
-            await channel.send(request)
-            request.clear()
+            if request:
+                await channel.send(request)
+                request.clear()
         except OSError:
             return None
         while (frame := await channel.receive()) is not None:

@@ -90,14 +90,8 @@ class Channel:
             return False
 
     def expect(self, max_frame_bytes: int) -> None:
-        """Accept frames up to this size from now on.
-
-        Raises:
-            ProtocolError: Something had been sent already.
-        """
-        if not self._decoder.is_between_frames:
-            raise ProtocolError("the sandbox spoke before it was asked")
-        self._decoder = Decoder(max_frame_bytes)
+        """Accept frames up to this size from now on."""
+        self._decoder.max_frame_bytes = max_frame_bytes
 
     async def send(self, parts: Sequence[bytes]) -> None:
         """Send all of them, large ones without a copy.

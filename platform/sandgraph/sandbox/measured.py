@@ -33,6 +33,10 @@ class Measured:
         self._report: Report | None = None
         self.printed = 0
 
+    def wait(self, seconds: float) -> None:
+        """Note that the sandbox was not ready for so long."""
+        self._start_s += seconds
+
     def begin(self) -> None:
         """Start the clock."""
         self._began = time.monotonic()

@@ -89,7 +89,7 @@ class SandboxPool:
             busy=lambda: len(self._leased),
             tasks=self._tasks,
         )
-        kept = KeptSandboxes(self._engine, fleet, self._settings.worker_slots)
+        kept = KeptSandboxes(fleet, self._settings.worker_slots)
         self._parts = _Parts(facts, fleet, stock, kept, reaper)
         self._tasks.spawn(self._keep_house(self._parts), "sandbox housekeeping")
 
@@ -122,7 +122,7 @@ class SandboxPool:
         began = time.monotonic()
         runtime = _allowed(runtime, parts.facts)
         place = Place(owner.run_id, runtime, container_limits(limits, parts.facts.cpus))
-        container = await parts.kept.take(place) if isolation is Isolation.RUN else None
+        container = parts.kept.take(place) if isolation is Isolation.RUN else None
         is_first = container is None
         if container is None:
             container = await self._acquire(parts, place)

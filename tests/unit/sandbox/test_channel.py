@@ -107,15 +107,18 @@ async def test_what_is_no_frame_is_refused(ends: Ends, sent: bytes) -> None:
         await channel.receive()
 
 
-async def test_the_limit_can_be_changed_between_frames_only(ends: Ends) -> None:
+async def test_the_limit_can_be_changed_and_what_came_stays(ends: Ends) -> None:
     channel, peer, _ = ends
-    channel.expect(5000)
-    await peer.say(Kind.RESULT, {}, b"x" * 4000)
-    assert len((await channel.receive() or pytest.fail("the end")).body) == 4000
-    await peer.stdout(encode(Kind.HEARTBEAT, {}) * 2)
+    await peer.stdout(encode(Kind.HEARTBEAT, {}) * 2 + encode(Kind.RESULT, {}, b"x" * 4000))
     await channel.receive()
+    assert not channel.is_between_frames
+    channel.expect(5000)
+    await channel.receive()
+    assert len((await channel.receive() or pytest.fail("the end")).body) == 4000
+    channel.expect(3000)
+    await peer.say(Kind.RESULT, {}, b"x" * 4000)
     with pytest.raises(ProtocolError):
-        channel.expect(9000)
+        await channel.receive()
 
 
 async def test_nothing_is_read_ahead_of_its_use(ends: Ends) -> None:

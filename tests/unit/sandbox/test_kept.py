@@ -12,6 +12,7 @@ from fake_engine import FakeEngine, Peer
 
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine
+from sandgraph.sandbox import attempt as attempt_module
 from sandgraph.sandbox import kept as kept_module
 from sandgraph.sandbox import pool as pool_module
 from sandgraph.sandbox.pool import SandboxPool
@@ -148,14 +149,16 @@ async def test_the_next_attempt_waits_for_the_wiping() -> None:
         assert outcome.usage.start_s >= 0.15
 
 
-async def test_one_that_is_not_wiped_in_time_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "_WIPE_S", 0.05)
+async def test_one_that_is_not_wiped_in_time_loses_an_attempt_that_never_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt_module, "_WIPE_S", 0.05)
     engine = FakeEngine(keeping)
     async with opened(engine) as pool:
         before, _ = await attempt(pool, node="never wiped")
+        same, outcome = await attempt(pool)
+        assert isinstance(outcome, Broken)
+        assert (outcome.status, outcome.usage.wall_s, same) == (AttemptStatus.LOST, 0, before)
         after, outcome = await attempt(pool)
         assert isinstance(outcome, Succeeded)
-        assert before != after
         await until(lambda: set(engine.containers) == {after})
 
 
@@ -181,7 +184,7 @@ async def test_one_that_nobody_asks_for_goes(monkeypatch: pytest.MonkeyPatch) ->
         await until(lambda: not engine.containers and pool.facts()["kept"] == 0)
 
 
-async def test_a_cancelled_lease_takes_nothing_along() -> None:
+async def test_one_that_is_cancelled_while_it_waits_for_the_wiping_leaves_nothing() -> None:
     engine = FakeEngine(keeping)
     async with opened(engine) as pool:
         await attempt(pool, node="never wiped")
