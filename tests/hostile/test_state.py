@@ -137,6 +137,9 @@ def test_24b_what_a_few_bytes_grow_to_stays_bounded(served: Served) -> None:
         ("None", "succeeded"),
         ("(yield)", "error"),
         ("iter([])", "error"),
+        # A coroutine is awaited, whoever made it; what is merely awaitable is not.
+        ("__import__('asyncio').sleep(0)", "succeeded"),
+        ("type('Late', (), {'__await__': lambda self: iter([])})()", "error"),
         ("WorkflowState({'x': 1})", "error"),
         ("{'run_id': 'r', 'status': 'failed', 'node': 'end', 'final_state': {}, '_data': 1}", "succeeded"),
     ],
