@@ -101,6 +101,7 @@ class WorkflowGraph:
         condition: Condition | None = None,
         max_iterations: int | None = None,
         on_max: OnMax | str = OnMax.EXIT,
+        join: str | int = "all",
         limits: Limits | Mapping[str, float] | None = None,
         retry: Retry | Mapping[str, object] | None = None,
     ) -> Self:
@@ -114,6 +115,7 @@ class WorkflowGraph:
             condition: A loop's: asked before each iteration.
             max_iterations: A loop's bound.
             on_max: What becomes of a loop that reaches its bound: ``exit`` or ``fail``.
+            join: Which of its inputs it waits for: ``all`` that are not skipped, ``any`` one, or so many.
             limits: Of each attempt's sandbox: some of the fields of `Limits`.
             retry: What becomes of a failed attempt: some of the fields of `Retry`.
 
@@ -140,6 +142,7 @@ class WorkflowGraph:
             "condition": condition,
             "max_iterations": max_iterations,
             "on_max": _value(on_max),
+            "join": join,
             "limits": asdict(limits) if isinstance(limits, Limits) else limits,
             "retry": {**asdict(retry), "on": [*retry.on]} if isinstance(retry, Retry) else retry,
         }

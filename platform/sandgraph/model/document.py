@@ -63,6 +63,13 @@ def from_document(document: Mapping[str, Json]) -> Graph:
     )
 
 
+def inputs_of(join: str | int) -> int | None:
+    """Return how many inputs a node waits for, whose document says ``all``, ``any`` or a number."""
+    if isinstance(join, int):
+        return join
+    return 1 if join == "any" else None
+
+
 def _node_document(node: Node) -> dict[str, Json]:
     return {
         "name": node.name,
@@ -71,6 +78,7 @@ def _node_document(node: Node) -> dict[str, Json]:
         "condition": _condition_document(node.condition),
         "max_iterations": node.max_iterations,
         "on_max": node.on_max.value,
+        "join": {None: "all", 1: "any"}.get(node.join, node.join),
         "limits": cast("dict[str, Json]", asdict(node.limits)),
         "retry": {
             "max_attempts": node.retry.max_attempts,
@@ -95,6 +103,7 @@ def _node(node: Mapping[str, Json]) -> Node:
         on_max=OnMax(cast("str", node["on_max"])),
         limits=Limits(**cast("dict[str, float]", node["limits"])),  # type: ignore[arg-type]
         retry=Retry(**{**retry, "on": on}),  # type: ignore[arg-type]
+        join=inputs_of(cast("str | int", node.get("join", "all"))),
     )
 
 

@@ -50,6 +50,8 @@ class Draft:
         self.iterations = dict(run.iterations)
         self.ended = dict(run.ended)
         self.stopped = set(run.stopped)
+        self.started = set(run.started)
+        self.unneeded = run.unneeded
         self.broken = dict(run.broken)
         self.failure = run.failure
         self.parents = dict(run.parents)
@@ -74,6 +76,8 @@ class Draft:
             iterations=self.iterations,
             ended=self.ended,
             stopped=frozenset(self.stopped),
+            started=frozenset(self.started),
+            unneeded=self.unneeded,
             broken=self.broken,
             failure=self.failure,
             parents=self.parents,
@@ -85,15 +89,19 @@ class Draft:
 
     def finish(self, status: RunStatus, failure: Failure | None = None, state: State | None = None) -> None:
         """End the run and cancel what is in progress; ``state`` is its final one, or else all that was committed."""
-        for key, active in self.active.items():
-            if not active.is_waiting:
-                self.commands.append(RecordAttempt(key, active.attempt, AttemptStatus.CANCELLED))
-                self.commands.append(StopAttempt(key, active.attempt))
-            self.commands.append(RecordNodeRun(key, NodeRunStatus.CANCELLED))
-        self.active.clear()
+        for key in list(self.active):
+            self.cancel(key)
         self.reached.clear()
         self.status = status
         self.commands.append(RecordRun(status, failure, self.latest if state is None else state))
+
+    def cancel(self, key: NodeRunKey, message: str = "") -> None:
+        """Stop a node run that is in progress."""
+        active = self.active.pop(key)
+        if not active.is_waiting:
+            self.commands.append(RecordAttempt(key, active.attempt, AttemptStatus.CANCELLED))
+            self.commands.append(StopAttempt(key, active.attempt))
+        self.commands.append(RecordNodeRun(key, NodeRunStatus.CANCELLED, message=message))
 
     def conflict(self, conflict: MergeConflict, where: str, node: str | None = None) -> Failure:
         """Return the failure of branches that met and disagree."""

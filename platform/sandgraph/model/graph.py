@@ -78,6 +78,7 @@ class Node:
         condition: A loop's: asked before each iteration.
         max_iterations: A loop's bound, counted per entry.
         on_max: What becomes of a loop that reaches its bound.
+        join: How many of its inputs it waits for, the first that come; without it, for each that is not skipped.
         limits: Of each attempt's sandbox.
         retry: What becomes of a failed attempt.
     """
@@ -90,6 +91,7 @@ class Node:
     on_max: OnMax = OnMax.EXIT
     limits: Limits = field(default_factory=Limits)
     retry: Retry = field(default_factory=Retry)
+    join: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,8 @@ def _node(node: Node, path: str, ceiling: Limits) -> Iterator[Problem]:
         yield Problem(f"{path}.max_iterations", "max_iterations_not_allowed", "Only a loop has max_iterations.")
     if is_loop and node.max_iterations is not None:
         yield from _range(f"{path}.max_iterations", node.max_iterations, 1)
+    if node.join is not None:
+        yield from _range(f"{path}.join", node.join, 1)
     yield from node.limits.above(ceiling, f"{path}.limits")
     yield from node.limits.below(FLOOR, f"{path}.limits")
     yield from _retry(node.retry, f"{path}.retry")

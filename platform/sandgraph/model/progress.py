@@ -62,6 +62,8 @@ class Run:
         iterations: Node name to the number of its node runs so far, skipped ones among them.
         ended: Views that reached an end, by node.
         stopped: Nodes other than ends that were left by no edge.
+        started: Joins that started in the present iteration before all their inputs were decided.
+        unneeded: Nodes that can only lead to those.
         broken: Nodes that failed, or could not start as another did, and that one; the run goes on without them.
         failure: The first of those failures.
         parents: Of the commits since the live branches parted, as far as a merge may ask about them.
@@ -82,6 +84,8 @@ class Run:
     iterations: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, View] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
+    started: frozenset[str] = frozenset()
+    unneeded: frozenset[str] = frozenset()
     broken: Mapping[str, str] = field(default_factory=dict)
     failure: Failure | None = None
     parents: Parents = field(default_factory=dict)

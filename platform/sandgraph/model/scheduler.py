@@ -4,7 +4,8 @@
 dispatcher stores the commands that are records in one transaction, and only then does the rest.
 
 Each edge of the graph comes to be taken, by a `Token` that carries a view, or skipped; a node whose incoming edges have
-all resolved runs once, over the merge of the views that came, or is skipped in its turn (dead-path elimination). Back
+all resolved runs once, over the merge of the views that came, or is skipped in its turn (dead-path elimination). A join
+may start with the first that come; what can lead nowhere else is then cancelled, or skipped before it begins. Back
 edges do not count for that: what arrives on one starts its loop's next iteration once the present one is over, and the
 edges that leave a loop resolve when the loop ends. A node that failed for good is left by the edges that ask for that.
 """
@@ -18,6 +19,7 @@ from sandgraph.model import events
 from sandgraph.model.commands import Command, RecordAttempt, RecordEdge, RecordNodeRun, RecordRun, ScheduleRetry
 from sandgraph.model.draft import Draft
 from sandgraph.model.graph import Node, NodeType, OnError, OnMax, Outcome
+from sandgraph.model.joins import unneeded
 from sandgraph.model.progress import Active, Run, Token
 from sandgraph.model.retry import LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
@@ -25,6 +27,8 @@ from sandgraph.model.state import State, View, merge
 from sandgraph.model.topology import Loop
 
 __all__ = ["Active", "Run", "step"]
+
+_UNNEEDED = "What it leads to has started without it."
 
 
 def step(run: Run, event: events.Event) -> tuple[Run, list[Command]]:
@@ -125,7 +129,10 @@ class _Steps(Draft):
             if not self.reached:
                 continue
             name, token = self.reached.popleft()
-            if token.broken_by is not None:
+            if name in self.unneeded:
+                self._record_skip(name, message=_UNNEEDED)
+                self._resolve(name, (), ())
+            elif token.broken_by is not None:
                 self._pass_over(name, token.broken_by)
             elif token.is_taken:
                 self._begin(self.topology.nodes[name], token.views[0])
@@ -235,16 +242,36 @@ class _Steps(Draft):
         if self.status.is_final:
             return
         edge = self.graph.edges[index]
-        self.commands.append(RecordEdge(index, edge.source, edge.target, taken=token.is_taken))
+        is_late = edge.target in self.started
+        self.commands.append(RecordEdge(index, edge.source, edge.target, taken=token.is_taken and not is_late))
+        if is_late:
+            self.resolved[index] = None
+            return
         self.resolved[index] = token
-        waited_for = self.topology.joins[edge.target]
-        if all(i in self.resolved for i in waited_for):
-            came = [each for i in waited_for if (each := self.resolved[i]) is not None]
-            self.resolved.update(dict.fromkeys(waited_for))
-            self._reach(edge.target, came)
+        decided = [i for i in self.topology.joins[edge.target] if i in self.resolved]
+        came = [each for i in decided if (each := self.resolved[i]) is not None]
+        enough = self.topology.nodes[edge.target].join
+        taken = [each for each in came if each.is_taken]
+        has_enough = enough is not None and len(taken) >= enough
+        if has_enough or len(decided) == len(self.topology.joins[edge.target]):
+            self.resolved.update(dict.fromkeys(decided))
+            self._reach(edge.target, taken if has_enough else came)
+        if has_enough and len(decided) < len(self.topology.joins[edge.target]):
+            self._start_early(edge.target)
+
+    def _start_early(self, join: str) -> None:
+        """Stop what can only lead to a join that waits for nothing more."""
+        self.started.add(join)
+        self.unneeded = unneeded(self.graph, self.topology, self.started)
+        for key in [key for key in self.active if key.node in self.unneeded]:
+            self.cancel(key, _UNNEEDED)
+            self._resolve(key.node, (), ())
 
     def _reach(self, name: str, came: list[Token]) -> None:
         """Let a node run over what came, once nothing more can come; skip it if nothing did."""
+        if name in self.unneeded:
+            self.reached.append((name, Token(is_taken=False)))
+            return
         if broken := [token for token in came if token.broken_by is not None]:
             self.reached.append((name, broken[0]))
             return
@@ -285,6 +312,10 @@ class _Steps(Draft):
             self.commands.append(RecordEdge(i, edge.source, edge.target, taken=goes_on and held.is_taken))
         if goes_on:
             self.passed -= loop.nodes
+            # What enters the loop is decided once for all of its iterations.
+            if inside := self.started & (loop.nodes - {loop.header}):
+                self.started -= inside
+                self.unneeded = unneeded(self.graph, self.topology, self.started)
             for i in loop.inside:
                 self.resolved.pop(i, None)
             self._reach(loop.header, back)

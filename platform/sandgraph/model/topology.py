@@ -94,6 +94,8 @@ def analyse(graph: Graph) -> Topology | list[Problem]:
         return [loops]
     if endless := [*_endless(graph, loops, outgoing), *_idle(graph, outgoing, back_edges), *_back(graph, back_edges)]:
         return endless
+    if unmet := list(_unmet(graph, joins)):
+        return unmet
     nodes = {node.name: node for node in graph.nodes}
     exits = frozenset(i for loop in loops.values() for i in loop.exits)
     ends = tuple(node.name for node in graph.nodes if node.type is NodeType.END)
@@ -307,6 +309,13 @@ def _back(graph: Graph, back_edges: frozenset[int]) -> Iterator[Problem]:
                 "let it lead to another node of the cycle, and that one back."
             )
             yield Problem(f"edges[{i}].on", "on_with_back_edge", message)
+
+
+def _unmet(graph: Graph, joins: Adjacency) -> Iterator[Problem]:
+    for i, node in enumerate(graph.nodes):
+        if node.join is not None and node.join > len(joins[node.name]):
+            message = f"{node.name!r} has {len(joins[node.name])} inputs, those that close a cycle not counted."
+            yield Problem(f"nodes[{i}].join", "too_few_inputs", message)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -134,7 +134,11 @@ CASES = {
         GRAPH, with_node(type="loop", max_iterations=5.0), "nodes[1].max_iterations", "wrong_type"
     ),
     "an unknown on_max": Case(GRAPH, with_node(on_max="explode"), "nodes[1].on_max", "unknown_value"),
-    "a join that is not there yet": Case(GRAPH, with_node(join="any"), "nodes[1].join", "unknown_value"),
+    "an unknown join": Case(GRAPH, with_node(join="first"), "nodes[1].join", "unknown_value"),
+    "a join of none": Case(GRAPH, with_node(join=0), "nodes[1].join", "out_of_range"),
+    "a join of more than there are": Case(GRAPH, with_node(join=9), "nodes[1].join", "too_few_inputs"),
+    "a join that is true": Case(GRAPH, with_node(join=True), "nodes[1].join", "wrong_type"),
+    "a join of half an input": Case(GRAPH, with_node(join=0.5), "nodes[1].join", "wrong_type"),
     "an unknown isolation": Case(GRAPH, graph(isolation="graph"), "isolation", "unknown_value"),
     "an unknown on_error": Case(GRAPH, graph(on_error="ignore"), "on_error", "unknown_value"),
     "an isolation of none": Case(GRAPH, graph(isolation=None), "isolation", "unknown_value"),

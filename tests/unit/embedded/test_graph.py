@@ -39,6 +39,7 @@ def test_it_becomes_the_document_that_http_takes() -> None:
         )
         .add_node("a", process, limits={"cpus": 0.5}, retry={"max_attempts": 2, "on": ["oom"]})
         .add_node("b", function="known", limits=Limits(pids=9), retry=Retry(max_attempts=3))
+        .add_node("join", join="any")
         .add_node("c", process, "loop", condition="state.x", max_iterations=3, on_max="fail")
         .add_node("d", process, NodeType.LOOP, condition=lambda s: s["x"], max_iterations=1)
         .add_edge("a", "b", {"function": "asked"})
@@ -55,16 +56,17 @@ def test_it_becomes_the_document_that_http_takes() -> None:
     parsed = parse_graph(graph.document(name_of), Settings.model_construct())
     assert names == [
         ("nodes[0].function", "process"),
-        ("nodes[2].function", "process"),
         ("nodes[3].function", "process"),
-        ("nodes[3].condition.function", "d_condition"),
+        ("nodes[4].function", "process"),
+        ("nodes[4].condition.function", "d_condition"),
         ("edges[1].condition.function", "process"),
     ]
-    a, b, c, d = parsed.nodes
+    a, b, join, c, d = parsed.nodes
     assert (parsed.name, parsed.start_node, parsed.max_steps, parsed.timeout_s) == ("g", "a", 9, 4.5)
     assert (parsed.isolation, parsed.runtime, parsed.on_error) == (Isolation.RUN, "runsc", OnError.FINISH)
     assert (a.limits, a.retry) == (Limits(cpus=0.5), Retry(max_attempts=2, on=frozenset({AttemptStatus.OOM})))
     assert (b.function, b.limits, b.retry) == ("known", Limits(pids=9), Retry(max_attempts=3))
+    assert (b.join, join.join) == (None, 1)
     assert (c.condition, c.on_max) == (Condition(expression="state.x"), OnMax.FAIL)
     assert d.condition == Condition(function="d_condition")
     assert [edge.condition and edge.condition.function for edge in parsed.edges] == ["asked", "process", None, None]
@@ -86,6 +88,8 @@ def test_it_becomes_the_document_that_http_takes() -> None:
         ({"func": process, "max_iterations": 3}, "nodes[1].max_iterations", "max_iterations_not_allowed"),
         ({"func": process, "condition": "True"}, "nodes[1].condition", "condition_not_allowed"),
         ({"func": process, "condition": 5}, "nodes[1].condition", "wrong_type"),
+        ({"join": "first"}, "nodes[1].join", "unknown_value"),
+        ({"join": 0}, "nodes[1].join", "out_of_range"),
         ({"func": process, "on_max": "stop"}, "nodes[1].on_max", "unknown_value"),
         ({"func": process, "limits": {"memory": 5}}, "nodes[1].limits.memory", "unknown_field"),
         ({"func": process, "limits": {"memory_mb": 1}}, "nodes[1].limits.memory_mb", "limit_below_floor"),

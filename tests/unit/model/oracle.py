@@ -7,7 +7,7 @@ the one commit that saw all others of the set which changed that key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sandgraph.model.graph import Graph, Node, NodeType, OnError, OnMax, Outcome
@@ -72,7 +72,18 @@ def cycles(graph: Graph) -> dict[str, Cycle]:
 class Oracle:
     """Interprets a graph. After `run`, the attributes say what came of it."""
 
-    def __init__(self, graph: Graph, acts: Callable[[NodeRunKey], Act], initial: dict[str, Json]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        acts: Callable[[NodeRunKey], Act],
+        initial: dict[str, Json],
+        winners: Mapping[NodeRunKey, set[int]] | None = None,
+        idle: Mapping[NodeRunKey, bool] | None = None,
+    ) -> None:
+        # What time decides, from the record: by which edges joins began that do not wait for all, and what was given up
+        # for that, with whether it had begun.
+        self.winners = winners or {}
+        self.idle = idle or {}
         self.graph = graph
         self.nodes = {node.name: node for node in graph.nodes}
         self.cycles = cycles(graph)
@@ -154,12 +165,22 @@ class Oracle:
     ) -> dict[int, Seen]:
         """Run a node or a whole cycle, over what came along the edges that enter it if not over what it is given."""
         entering = [i for i, edge in enumerate(self.graph.edges) if edge.target == name and edge.source not in members]
-        if started is None and self.cut.intersection(entering):
+        enough = self.nodes[name].join
+        came_by = [i for i in entering if i in taken]
+        has_enough = enough is not None and len(came_by) >= enough
+        following = NodeRunKey(name, self.iterations[name] + 1)
+        if started is None and following in self.idle:
+            started = (None, frozenset())
+        elif started is None and not has_enough and self.cut.intersection(entering):
             return self._cut_off(members)
         try:
             if started is None:
-                came = [taken[i] for i in entering if i in taken]
-                dead = frozenset[NodeRunKey]().union(*(self.known[i] for i in entering))
+                if has_enough:
+                    won = self.winners.get(following, set(came_by[:enough]))
+                    came_by = [i for i in came_by if i in won]
+                    assert len(came_by) == enough
+                came = [taken[i] for i in came_by]
+                dead = frozenset[NodeRunKey]().union(*(self.known.get(i, frozenset()) for i in entering))
                 started = (self._join(came) if came else None, dead)
         except Failed as failed:
             self._note(failed)
@@ -211,7 +232,10 @@ class Oracle:
     def _node(self, node: Node, seen: Seen | None, dead: Seen) -> dict[int, Seen]:
         outgoing = [i for i, edge in enumerate(self.graph.edges) if edge.source == node.name]
         if seen is None:
-            self.skipped.add(self._key(node))
+            key = self._key(node)
+            if key in self.idle:
+                return self._give_up(key, outgoing)
+            self.skipped.add(key)
             self.known |= dict.fromkeys(outgoing, dead)
             revived = [i for i in outgoing if Outcome.SKIPPED in self.graph.edges[i].on]
             return dict.fromkeys(revived, self._join([dead])) if revived else {}
@@ -219,6 +243,8 @@ class Oracle:
         taken: list[int] | None = None
         while taken is None:
             key = self._key(node)
+            if key in self.idle:
+                return self._give_up(key, outgoing)
             act, seen = self._run(node, key, seen)
             if act.fails:
                 became = Outcome.TIMED_OUT if act.fails is AttemptStatus.TIMEOUT else Outcome.FAILED
@@ -233,6 +259,14 @@ class Oracle:
         self.known |= dict.fromkeys(outgoing, seen)
         return dict.fromkeys(taken, seen)
 
+    def _give_up(self, key: NodeRunKey, outgoing: list[int]) -> dict[int, Seen]:
+        self.known |= dict.fromkeys(outgoing, frozenset[NodeRunKey]())
+        if self.idle[key]:
+            self._count(self.nodes[key.node])
+        else:
+            self.skipped.add(key)
+        return {}
+
     def _handled(self, outgoing: list[int], became: Outcome, code: str) -> list[int]:
         handlers = [i for i in outgoing if became in self.graph.edges[i].on]
         if not handlers:
@@ -244,9 +278,7 @@ class Oracle:
         return NodeRunKey(node.name, self.iterations[node.name])
 
     def _run(self, node: Node, key: NodeRunKey, seen: Seen) -> tuple[Act, Seen]:
-        self.steps += node.type not in {NodeType.START, NodeType.END}
-        if self.steps > self.graph.max_steps:
-            raise Failed("max_steps_exceeded")
+        self._count(node)
         self.saw[key] = seen
         act = self.acts(key)
         if act.fails:
@@ -259,6 +291,11 @@ class Oracle:
             self.commits[key] = seen, {**act.changes, **deleted}
             return act, seen | {key}
         return act, seen
+
+    def _count(self, node: Node) -> None:
+        self.steps += node.type not in {NodeType.START, NodeType.END}
+        if self.steps > self.graph.max_steps:
+            raise Failed("max_steps_exceeded")
 
     def _taken(self, node: Node, act: Act) -> list[int]:
         edges = enumerate(self.graph.edges)

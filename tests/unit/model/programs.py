@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from hypothesis import strategies as st
@@ -101,7 +102,7 @@ def program(choose: Choose) -> Program:
     answers = {(edge.source, edge.target): _answers(choose) for edge in graph.edges if edge.condition}
     again = {node.name: _answers(choose) for node in graph.nodes if node.type is NodeType.LOOP}
     writes = {name: _writes(choose, name) for name in names}
-    return Program(graph, answers, again, writes, _failures(choose, graph))
+    return Program(_joining(choose, graph), answers, again, writes, _failures(choose, graph))
 
 
 def _pairs(choose: Choose, names: list[str], first: int) -> set[tuple[int, int]]:
@@ -121,6 +122,16 @@ def _pairs(choose: Choose, names: list[str], first: int) -> set[tuple[int, int]]
     # An edge back to a dominator changes no dominators, so each of these closes a cycle with one entry.
     pairs |= {(i, choose([j for j in range(first, i + 1) if names[j] in above[names[i]]])) for i in closing}
     return pairs
+
+
+def _joining(choose: Choose, graph: Graph) -> Graph:
+    """Let some nodes not wait for all of their inputs."""
+    above = dominators(graph)
+    entering = Counter(edge.target for edge in graph.edges if edge.target not in above[edge.source])
+    if choose([True, False]):
+        return graph
+    counts = {name: choose([None, *range(1, count + 1)]) for name, count in sorted(entering.items()) if count > 1}
+    return replace(graph, nodes=tuple(replace(node, join=counts.get(node.name)) for node in graph.nodes))
 
 
 def _edges(choose: Choose, names: list[str], pairs: set[tuple[int, int]]) -> list[Edge]:

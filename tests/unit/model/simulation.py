@@ -6,11 +6,12 @@ from random import Random
 
 from tests.unit.model.graphs import shape
 from tests.unit.model.ledger import Ledger
-from tests.unit.model.oracle import Oracle
+from tests.unit.model.oracle import Oracle, cycles
 from tests.unit.model.playbook import diff_of
 from tests.unit.model.programs import INITIAL, Program
 
 from sandgraph.model import events, scheduler
+from sandgraph.model.commands import Command, RecordEdge, RecordNodeRun
 from sandgraph.model.graph import OnError
 from sandgraph.model.retry import MAX_LOST
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
@@ -30,6 +31,9 @@ class Simulation:
         self.ledger = Ledger(INITIAL)
         self.told: list[events.Event] = []
         self.seen: dict[NodeRunKey, object] = {}
+        self.winners: dict[NodeRunKey, set[int]] = {}
+        self.idle: dict[NodeRunKey, bool] = {}
+        self._came: dict[str, set[int]] = {}
         self.tell(events.RunStarted(INITIAL))
 
     def tell(self, event: events.Event) -> bool:
@@ -39,8 +43,56 @@ class Simulation:
         assert not (before.is_final and commands)
         self.ledger.take(self.run, commands)
         self.told.append(event)
+        self._keep_what_time_decided(commands)
         self.seen |= {key: start.view.state for key, start in self.ledger.running.items()}
         return bool(commands)
+
+    def _keep_what_time_decided(self, commands: list[Command]) -> None:
+        failed = self.run.status.is_final and self.run.status is not RunStatus.COMPLETED
+        for command in commands:
+            match command:
+                case RecordEdge(index, _, target, True) if index not in self.run.topology.back_edges:
+                    self._came.setdefault(target, set()).add(index)
+                case RecordNodeRun(key, NodeRunStatus.RUNNING | NodeRunStatus.SKIPPED, _, message):
+                    self.winners.setdefault(key, self._came.pop(key.node, set()))
+                    if message.startswith("What it leads to"):
+                        self._give_up(key, has_begun=False)
+                case RecordNodeRun(key, NodeRunStatus.CANCELLED, _, message) if message:
+                    self._give_up(key, has_begun=True)
+                case _:
+                    pass
+        if failed:
+            for name, came in self._came.items():
+                # It had all that it needed, but the run was over before it began.
+                if len(came) == self.run.topology.nodes[name].join:
+                    earlier = sum(key.node == name for key in self.ledger.node_runs)
+                    self.winners[NodeRunKey(name, earlier + 1)] = came
+
+    def _give_up(self, key: NodeRunKey, *, has_begun: bool) -> None:
+        """Enter what a join did not wait for: it must not lead to anything but such joins, and they must have begun."""
+        self.idle[key] = has_begun
+        if self.run.status is RunStatus.FAILED:
+            # The join may not have come to begin.
+            return
+        graph, loops = self.program.graph, cycles(self.program.graph)
+        begun = {node.name for node in graph.nodes if node.join and NodeRunKey(node.name) in self.ledger.node_runs}
+        seen = {(key.node, frozenset(begun))}
+        todo = list(seen)
+        while todo:
+            name, closed = todo.pop()
+            outgoing = [edge for edge in graph.edges if edge.source == name]
+            assert outgoing
+            assert name not in self.run.topology.ends
+            for edge in outgoing:
+                if edge.target in loops and name in loops[edge.target].nodes:
+                    further = (edge.target, closed - loops[edge.target].nodes | (closed & {edge.target}))
+                elif edge.target in closed:
+                    continue
+                else:
+                    further = (edge.target, closed)
+                if further not in seen:
+                    seen.add(further)
+                    todo.append(further)
 
     def succeed(self, key: NodeRunKey) -> None:
         """Let an attempt come back as the program says, which may be that it fails."""
@@ -86,7 +138,7 @@ class Simulation:
 
     def agrees_with_oracle(self) -> None:
         """Check all that came of the run, where no attempt failed for good and nobody cancelled it."""
-        oracle = Oracle(self.program.graph, self.program.act, INITIAL)
+        oracle = Oracle(self.program.graph, self.program.act, INITIAL, self.winners, self.idle)
         outcome = self.ledger.outcome
         assert outcome is not None
         code = outcome.failure.code if outcome.failure else None
@@ -110,8 +162,10 @@ class Simulation:
         skipped = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.SKIPPED}
         assert (ran, failed, skipped) == (oracle.ran, oracle.failed, oracle.skipped)
         assert self.run.steps == oracle.steps
-        for key, state in self.seen.items():
-            assert state == oracle.state(oracle.saw[key])
+        cancelled = {key for key, status in self.ledger.node_runs.items() if status is NodeRunStatus.CANCELLED}
+        assert cancelled == {key for key, has_begun in self.idle.items() if has_begun}
+        for key in self.seen.keys() - cancelled:
+            assert self.seen[key] == oracle.state(oracle.saw[key])
 
     def _agrees_on_commits(self, oracle: Oracle) -> None:
         commits = self.ledger.commits

@@ -34,6 +34,7 @@ _NODES = st.builds(
     st.sampled_from(OnMax),
     _LIMITS,
     _RETRIES,
+    st.none() | st.integers(1, 9),
 )
 _EDGES = st.builds(Edge, _NAMES, _NAMES, _CONDITIONS, default=st.booleans(), on=st.frozensets(st.sampled_from(Outcome)))
 _GRAPHS = st.builds(
@@ -67,6 +68,8 @@ def test_a_document_of_an_earlier_release_has_the_defaults() -> None:
     document = {
         name: value for name, value in to_document(graph).items() if name not in {"isolation", "runtime", "on_error"}
     }
+    for node in document["nodes"]:  # type: ignore[union-attr]
+        del node["join"]  # type: ignore[arg-type, union-attr]
     for edge in document["edges"]:  # type: ignore[union-attr]
         del edge["on"]  # type: ignore[arg-type, union-attr]
     assert from_document(document) == graph
@@ -82,6 +85,7 @@ def test_every_field_is_spelled_out() -> None:
         "condition": "go",
         "max_iterations": 3,
         "on_max": "exit",
+        "join": "all",
         "limits": {"cpus": 1.0, "memory_mb": 256, "timeout_s": 30.0, "pids": 64, "tmp_mb": 16, "output_kb": 1024},
         "retry": {
             "max_attempts": 1,

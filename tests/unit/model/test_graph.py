@@ -68,6 +68,7 @@ GO = Condition("go")
         ),
         (with_node(condition=GO), [("nodes[1].condition", "condition_not_allowed")]),
         (with_node(max_iterations=3), [("nodes[1].max_iterations", "max_iterations_not_allowed")]),
+        (with_node(join=0), [("nodes[1].join", "out_of_range")]),
         (with_retry(max_attempts=0), [("nodes[1].retry.max_attempts", "out_of_range")]),
         (with_retry(max_attempts=MAX_ATTEMPTS), []),
         (with_retry(max_attempts=MAX_ATTEMPTS + 1), [("nodes[1].retry.max_attempts", "out_of_range")]),

@@ -44,6 +44,7 @@ class Performance:
         functions: Mapping[str, Function],
         failures: Mapping[str, Sequence[AttemptStatus]],
         cancel_after: str | None,
+        first: Sequence[str],
     ) -> None:
         topology = analyse(graph)
         assert isinstance(topology, Topology)
@@ -51,6 +52,7 @@ class Performance:
         self.functions = functions
         self.failures = failures
         self.cancel_after = cancel_after
+        self.first = first
         self.commands: list[Command] = []
         self.run = scheduler.Run(graph, topology)
         self._tell(events.RunStarted(state))
@@ -58,7 +60,8 @@ class Performance:
     def play(self, order: Random | None) -> None:
         while not self.run.status.is_final:
             keys = list(self.run.active)
-            key = order.choice(keys) if order else keys[0]
+            early = [key for name in self.first for key in keys if key.node == name]
+            key = early[0] if early else order.choice(keys) if order else keys[0]
             active = self.run.active[key]
             if active.is_waiting:
                 self._tell(events.RetryDue(key, active.attempt))
@@ -74,7 +77,8 @@ class Performance:
         found: dict[NodeRunKey, str] = {}
         for command in self.commands:
             if isinstance(command, RecordNodeRun):
-                found[command.key] = f"({command.key})" if command.status is NodeRunStatus.SKIPPED else str(command.key)
+                shown = {NodeRunStatus.SKIPPED: "({})", NodeRunStatus.CANCELLED: "[{}]"}.get(command.status, "{}")
+                found[command.key] = shown.format(command.key)
         (ended,) = (each for each in self.commands if isinstance(each, RecordRun) and each.status.is_final)
         yield f"{ended.status}: {', '.join(found.values())}"
         if ended.failure:
@@ -117,6 +121,7 @@ class Reader:
         *,
         failures: Mapping[str, int | Sequence[str]] | None = None,
         cancel_after: str | None = None,
+        first: Sequence[str] = (),
         **functions: Function,
     ) -> None:
         assert problems(self.graph, Limits()) == []
@@ -128,7 +133,7 @@ class Reader:
         }
 
         def perform(order: Random | None) -> Performance:
-            performance = Performance(self.graph, state, functions, broken, cancel_after)
+            performance = Performance(self.graph, state, functions, broken, cancel_after, first)
             performance.play(order)
             return performance
 

@@ -9,8 +9,17 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, FailFast, Field,
 from pydantic_core import PydanticCustomError
 
 from sandgraph.api.schemas.tree import containers
-from sandgraph.api.schemas.validation import EXPRESSION_TAG, FUNCTION_TAG, Submitted, parse, refuse_crowds
+from sandgraph.api.schemas.validation import (
+    EXPRESSION_TAG,
+    FUNCTION_TAG,
+    NUMBER_TAG,
+    WORD_TAG,
+    Submitted,
+    parse,
+    refuse_crowds,
+)
 from sandgraph.errors import InvalidInput
+from sandgraph.model.document import inputs_of
 from sandgraph.model.graph import (
     DEFAULT_MAX_STEPS,
     MAX_ATTEMPTS,
@@ -44,6 +53,23 @@ GraphName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_
 Retryable = Literal["error", "timeout", "oom", "killed", "no_result", "result_invalid", "output_limit", "lost"]
 
 AnyOutcome = Literal["succeeded", "failed", "timed_out", "skipped"]
+
+
+def _kind_of_join(value: object) -> str | None:
+    # A boolean is an integer to Python, and none here.
+    if isinstance(value, bool):
+        return None
+    return {str: WORD_TAG, int: NUMBER_TAG}.get(type(value))
+
+
+Join = Annotated[
+    Annotated[Literal["all", "any"], Tag(WORD_TAG)] | Annotated[int, Field(ge=1, le=1_000_000), Tag(NUMBER_TAG)],
+    Discriminator(
+        _kind_of_join,
+        custom_error_type="wrong_type",
+        custom_error_message='It must be "all", "any" or a number.',
+    ),
+]
 
 
 class FunctionCondition(Submitted):
@@ -135,7 +161,11 @@ class NodeDocument(Submitted):
     on_max: Annotated[OnMax, Field(strict=False)] = Field(
         default=OnMax.EXIT, description="What becomes of a loop that reaches its bound."
     )
-    join: Literal["all"] = Field(default="all", description="It waits for every input that was not skipped.")
+    join: Join = Field(
+        default="all",
+        description="Which of its inputs it waits for: `all` that are not skipped, `any` one, or so many; what could "
+        "only lead here is cancelled then.",
+    )
     limits: LimitsDocument = Field(default=LimitsDocument(), description="Of each attempt's sandbox.")
     retry: RetryDocument = Field(default=RetryDocument(), description="What becomes of a failed attempt.")
 
@@ -259,6 +289,7 @@ def _node(node: NodeDocument) -> Node:
         condition=_condition(node.condition),
         max_iterations=node.max_iterations,
         on_max=node.on_max,
+        join=inputs_of(node.join),
         limits=Limits(**node.limits.model_dump()),
         retry=Retry(
             max_attempts=retry.max_attempts,

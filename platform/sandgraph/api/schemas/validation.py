@@ -22,6 +22,8 @@ T = TypeVar("T", bound=BaseModel)
 
 #: Tags of a union's members; they are no part of a field's path.
 EXPRESSION_TAG, FUNCTION_TAG = "<expression>", "<function>"
+WORD_TAG, NUMBER_TAG = "<word>", "<number>"
+_TAGS = {EXPRESSION_TAG, FUNCTION_TAG, WORD_TAG, NUMBER_TAG}
 
 #: More fields than any submitted object has.
 _MOST_FIELDS = 32
@@ -95,7 +97,7 @@ def from_pydantic(errors: Sequence[Mapping[str, object]], *, skip: int = 0) -> l
 def _problem(error: Mapping[str, object], skip: int) -> Problem:
     kind, location, message = str(error["type"]), error["loc"], str(error["msg"])
     parts = list(location)[skip:] if isinstance(location, Sequence) else []
-    where = join(part for part in parts if part not in {EXPRESSION_TAG, FUNCTION_TAG})
+    where = join(part for part in parts if part not in _TAGS)
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
