@@ -78,6 +78,52 @@ def test_a_graph_may_name_a_runtime_that_the_settings_allow() -> None:
         assert [(each.path, each.code) for each in refused.value.problems] == [("runtime", "runtime_not_allowed")]
 
 
+def test_a_failure_may_be_handled(engine: WorkflowEngine) -> None:
+    def broken(_: WorkflowState) -> None:
+        raise ValueError("Not today.")
+
+    graph = WorkflowGraph("handled", start_node="broken").add_node("broken", broken)
+    graph.add_node("use", lambda _: {"used": True}).add_edge("broken", "use")
+    graph.add_node("alarm", lambda _: {"rang": True}).add_edge("broken", "alarm", on=["failed"])
+    graph.add_node("end", node_type=NodeType.END).add_edge("use", "end").add_edge("alarm", "end")
+    result = run(engine, graph)
+    assert (result["status"], result["error"]) == ("completed", None)
+    assert result["final_state"]["data"] == {"rang": True}
+    log = {entry["node"]: entry for entry in result["final_state"]["execution_log"]}
+    assert (log["broken"]["error"]["message"], log["use"]["status"]) == ("Not today.", "skipped")
+
+
+def test_a_run_may_finish_what_does_not_depend_on_a_failure(engine: WorkflowEngine) -> None:
+    def broken(_: WorkflowState) -> None:
+        raise ValueError("Not today.")
+
+    graph = WorkflowGraph("finish", start_node="start", on_error="finish").add_node("start").add_node("broken", broken)
+    graph.add_node("other", lambda _: {"other": 1}).add_node("more", lambda _: {"more": 1})
+    graph.add_edge("start", "broken").add_edge("start", "other").add_edge("other", "more")
+    result = run(engine, graph)
+    assert (result["status"], result["error"]["node"]) == ("failed", "broken")
+    assert result["final_state"]["data"] == {"other": 1, "more": 1}
+
+
+def test_a_join_may_start_with_the_first_and_the_run_goes_on_without_the_other(engine: WorkflowEngine) -> None:
+    is_over = threading.Event()
+
+    def slow(_: WorkflowState) -> dict[str, object]:
+        is_over.wait(20)
+        return {"slow": True}
+
+    graph = WorkflowGraph("race", start_node="start").add_node("start").add_node("slow", slow)
+    graph.add_node("fast", lambda _: {"fast": True}).add_node("use", lambda _: {"used": True}, join="any")
+    graph.add_edge("start", "slow").add_edge("start", "fast").add_edge("slow", "use").add_edge("fast", "use")
+    try:
+        result = run(engine, graph)
+    finally:
+        is_over.set()
+    assert (result["status"], result["final_state"]["data"]) == ("completed", {"fast": True, "used": True})
+    log = {entry["node"]: entry["status"] for entry in result["final_state"]["execution_log"]}
+    assert log == {"start": "succeeded", "slow": "cancelled", "fast": "succeeded", "use": "succeeded"}
+
+
 def test_the_first_example() -> None:
     def process(state: WorkflowState) -> None:
         state.set("output", state.get("input") * 2)

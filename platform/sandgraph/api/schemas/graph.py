@@ -146,6 +146,7 @@ class NodeDocument(Submitted):
                     "limits": {"cpus": 0.5, "memory_mb": 128, "timeout_s": 10},
                     "retry": {"max_attempts": 3, "on": ["error", "timeout"]},
                 },
+                {"name": "use", "function": "use", "join": "any"},
             ]
         }
     )
@@ -214,7 +215,22 @@ class GraphDocument(Submitted):
                         {"name": "finish", "type": "end"},
                     ],
                     "edges": [{"source": "begin", "target": "double"}, {"source": "double", "target": "finish"}],
-                }
+                },
+                {
+                    "name": "double, or say why not",
+                    "start_node": "double",
+                    "on_error": "finish",
+                    "nodes": [
+                        {"name": "double", "function": "double"},
+                        {"name": "alarm", "function": "alarm"},
+                        {"name": "finish", "type": "end", "join": "any"},
+                    ],
+                    "edges": [
+                        {"source": "double", "target": "finish"},
+                        {"source": "double", "target": "alarm", "on": ["failed", "timed_out"]},
+                        {"source": "alarm", "target": "finish"},
+                    ],
+                },
             ]
         }
     )
