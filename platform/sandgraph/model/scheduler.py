@@ -248,15 +248,19 @@ class _Steps(Draft):
             self.resolved[index] = None
             return
         self.resolved[index] = token
-        decided = [i for i in self.topology.joins[edge.target] if i in self.resolved]
-        came = [each for i in decided if (each := self.resolved[i]) is not None]
+        waited_for = self.topology.joins[edge.target]
         enough = self.topology.nodes[edge.target].join
+        is_decided = all(i in self.resolved for i in waited_for)
+        if enough is None and not is_decided:
+            return
+        decided = [i for i in waited_for if i in self.resolved]
+        came = [each for i in decided if (each := self.resolved[i]) is not None]
         taken = [each for each in came if each.is_taken]
         has_enough = enough is not None and len(taken) >= enough
-        if has_enough or len(decided) == len(self.topology.joins[edge.target]):
+        if has_enough or is_decided:
             self.resolved.update(dict.fromkeys(decided))
             self._reach(edge.target, taken if has_enough else came)
-        if has_enough and len(decided) < len(self.topology.joins[edge.target]):
+        if has_enough and not is_decided:
             self._start_early(edge.target)
 
     def _start_early(self, join: str) -> None:
