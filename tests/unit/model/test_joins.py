@@ -196,6 +196,20 @@ def test_a_cycle_is_entered_with_the_first_and_goes_round_as_ever() -> None:
     assert run.ledger.with_status(CANCELLED) == {"b"}
 
 
+def test_what_comes_late_to_a_cycle_does_not_enter_it_again() -> None:
+    run = play(graph_of("start>a start>b a>h b>h b>k h>h? h>end! k>end", awaiting("h", 1))).expects("a", "b")
+    run.succeeds("a").expects("h").succeeds("h", after=(True,)).expects("h#2")
+    run.succeeds("b").resolves("b-h", "b>k").expects("k").succeeds("h#2", after=(False,)).succeeds("k").completes()
+
+
+def test_a_cycle_with_a_race_in_it_is_cancelled_as_a_whole() -> None:
+    edges = "start>h h>a h>b a>m b>m m>h? m>j! start>c c>j j>end"
+    run = play(graph_of(edges, awaiting("m", 1), awaiting("j", 1))).expects("h", "c").succeeds("h").expects("a", "b")
+    run.succeeds("a").expects("m").succeeds("c", {"c": 1}).expects("j")
+    assert run.ledger.with_status(CANCELLED) == {"b", "m"}
+    run.succeeds("j").completes(c=1)
+
+
 @pytest.mark.parametrize(("edges", "name", "join"), [("start>a a>end", "a", 2), ("start>h h>h? h>end!", "h", 2)])
 def test_a_join_cannot_wait_for_more_than_it_has(edges: str, name: str, join: int) -> None:
     found = analyse(graph_of(edges, awaiting(name, join)))
