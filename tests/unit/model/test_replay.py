@@ -71,7 +71,7 @@ class Stored(Simulation):
             self.tell(lost)
 
 
-@examples(60)
+@examples(30)
 @given(programs(), st.integers(0, 2**32))
 def test_a_run_that_is_killed_comes_to_what_the_oracle_says(chosen: Program, seed: int) -> None:
     order = Random(seed)
