@@ -98,6 +98,8 @@ class RunActor:
                 if commands:
                     await self._commit(event, self._news(commands), usage)
                     self._perform(commands)
+                else:
+                    await self._record_late(event, usage)
         finally:
             for timer in self._timers:
                 timer.cancel()
@@ -194,11 +196,13 @@ class RunActor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # What came too late to count was used all the same.
         while not self._inbox.empty():
-            event, usage = self._inbox.get_nowait()
-            if usage is not None and isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
-                await self._record_usage(event.key, event.attempt, usage)
+            await self._record_late(*self._inbox.get_nowait())
+
+    async def _record_late(self, event: events.Event, usage: Usage | None) -> None:
+        """Store what was used by an attempt that came too late to count."""
+        if usage is not None and isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
+            await self._record_usage(event.key, event.attempt, usage)
 
     async def _end(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -351,6 +351,25 @@ async def test_what_comes_too_late_to_count_was_used_all_the_same(tmp_path: Path
         await asked(transport)
         assert (await dispatcher.cancel(run_id)).final_state == {}
         assert await last_attempt(store, run_id) == (AttemptStatus.CANCELLED, Usage(wall_s=0.01))
+
+
+async def test_who_loses_a_race_and_cannot_be_stopped_used_something_all_the_same(tmp_path: Path) -> None:
+    async def stubborn(assignment: Assignment, _: OnLines) -> Outcome:
+        if assignment.key.node == "b":
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        elif assignment.key.node == "j":
+            await asyncio.sleep(0.1)
+        return wrote(**{assignment.key.node: 1})
+
+    middle = (Node("a", function="f"), Node("b", function="f"), Node("j", function="f", join=1))
+    nodes = (Node("start", NodeType.START), *middle, Node("end", NodeType.END))
+    edges = (*(Edge("start", name) for name in "ab"), *(Edge(name, "j") for name in "ab"), Edge("j", "end"))
+    async with dispatching(tmp_path, stubborn) as (dispatcher, store, _):
+        record = await dispatcher.wait(await begin(dispatcher, store, Graph("race", nodes, edges)), 10)
+        assert (record.status, record.final_state) == (RunStatus.COMPLETED, {"a": 1, "j": 1})
+        (loser,) = next(n for n in await store.node_runs(record.run_id) if n.node == "b").attempts
+        assert (loser.status, loser.usage) == (AttemptStatus.CANCELLED, Usage(wall_s=0.01))
 
 
 async def test_a_store_that_keeps_no_usage_spoils_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
