@@ -57,9 +57,12 @@ class Worker:
         await self._sandboxes.end_run(run_id)
 
     async def _perform(self, assignment: Assignment, on_lines: OnLines, progress: _Progress) -> Outcome:
-        state = _encoded("The state it was to start with", assignment.state, assignment)
-        if isinstance(state, Failure):
-            return Broken(AttemptStatus.RESULT_INVALID, state, Usage())
+        what = "The state it was to start with"
+        if failure := _too_many_values(what, assignment.state, assignment):
+            return Broken(AttemptStatus.RESULT_INVALID, failure, Usage())
+        state = encode_state(assignment.state)
+        if failure := _too_large(what, len(state), assignment):
+            return Broken(AttemptStatus.RESULT_INVALID, failure, Usage())
         size = _code_size(assignment.job)
         if size > _MAX_CODE_CHARACTERS:
             message = (
@@ -76,14 +79,16 @@ class Worker:
             limits, owner, runtime=assignment.runtime, isolation=assignment.isolation
         ) as sandbox:
             progress.has_sandbox(sandbox)
-            execution = sandbox.execute(assignment.job, state.encode(), timeout_s=limits.timeout_s, on_log=on_log)
+            execution = sandbox.execute(assignment.job, state, timeout_s=limits.timeout_s, on_log=on_log)
             # It may be large: once it is sent, nobody needs it.
             del state
             outcome = await execution
         if isinstance(outcome, Succeeded) and outcome.diff:
-            left = _encoded("The state it would leave", outcome.diff.apply(assignment.state), assignment)
-            if isinstance(left, Failure):
-                return Broken(AttemptStatus.RESULT_INVALID, left, outcome.usage)
+            what, left = "The state it would leave", outcome.diff.apply(assignment.state)
+            # Counted first: to encode millions of values would hold everything else up.
+            failure = _too_many_values(what, left, assignment) or _too_large(what, _encoded_size(left), assignment)
+            if failure is not None:
+                return Broken(AttemptStatus.RESULT_INVALID, failure, outcome.usage)
         return outcome
 
 
@@ -117,11 +122,7 @@ class _Progress:
 
 def encode_state(state: State) -> bytes:
     """Return the JSON text of a state, as sandboxes get it and as its size is counted."""
-    return _state_text(state).encode()
-
-
-def _state_text(state: State) -> str:
-    return json.dumps(state, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(state, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _code_size(job: Job) -> int:
@@ -135,15 +136,21 @@ def _lost(message: str, usage: Usage) -> Broken:
     return Broken(AttemptStatus.LOST, Failure(AttemptStatus.LOST, message), usage)
 
 
-def _encoded(what: str, state: State, assignment: Assignment) -> str | Failure:
-    """Return the JSON text of a state, or which of its bounds it is over."""
-    # Counted first: to encode millions of values would hold everything else up.
-    if has_more_values(state, assignment.max_state_values):
-        message = f"{what} has more than the {assignment.max_state_values} values that a state may have."
-        return Failure(AttemptStatus.RESULT_INVALID, message)
-    text = _state_text(state)
-    size = len(text) if text.isascii() else len(text.encode())
-    if size > assignment.max_state_bytes:
-        message = f"{what} has {size} bytes as JSON; a state may have {assignment.max_state_bytes}."
-        return Failure(AttemptStatus.RESULT_INVALID, message)
-    return text
+def _too_many_values(what: str, state: State, assignment: Assignment) -> Failure | None:
+    if not has_more_values(state, assignment.max_state_values):
+        return None
+    message = f"{what} has more than the {assignment.max_state_values} values that a state may have."
+    return Failure(AttemptStatus.RESULT_INVALID, message)
+
+
+def _too_large(what: str, size: int, assignment: Assignment) -> Failure | None:
+    if size <= assignment.max_state_bytes:
+        return None
+    message = f"{what} has {size} bytes as JSON; a state may have {assignment.max_state_bytes}."
+    return Failure(AttemptStatus.RESULT_INVALID, message)
+
+
+def _encoded_size(state: State) -> int:
+    """Return how many bytes `encode_state` would give, key by key: the whole text is never there."""
+    sizes = (len(encode_state({key: value})) - 1 for key, value in state.items())
+    return sum(sizes) + 1 if state else 2

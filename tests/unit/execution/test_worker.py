@@ -10,7 +10,7 @@ import pytest
 
 from sandgraph.errors import EngineUnavailable
 from sandgraph.execution.transport import Assignment
-from sandgraph.execution.worker import Worker
+from sandgraph.execution.worker import Worker, _encoded_size, encode_state
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine, NodeRunKey, Usage
 from sandgraph.model.state import Json
@@ -197,3 +197,8 @@ async def test_an_attempt_that_is_stopped_says_what_it_used_wherever_it_was() ->
     assert usage == Usage(queue_s=usage.queue_s)
     before.cancel()
     await asyncio.gather(before, return_exceptions=True)
+
+
+@pytest.mark.parametrize("state", [{}, {"a": 1}, {"ä": "ö\n", "b": [1, {"c": None}], "": {}}])
+def test_a_size_is_that_of_the_text(state: dict[str, Json]) -> None:
+    assert _encoded_size(state) == len(encode_state(state))
