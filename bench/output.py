@@ -17,7 +17,7 @@ from served import Served, serve
 
 _GROWTH_MB = 50.0
 _TIMES = 2.0
-_PACE_S = 0.3
+_PACE_S = 0.2
 #: Seconds between floods that are cut: to start containers all the time would itself be the load.
 _REST_S = 1.0
 #: MiB that are allowed and stored; each line is a row, so 1 GiB of them would take minutes.
@@ -106,7 +106,7 @@ def _both(seconds: list[float]) -> str:
 
 def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that all benchmarks have
     """Measure other runs alone before, between and after floods: one kind is cut, the other stored."""
-    count = 20 if quick else 40
+    count = 20 if quick else 100
     floods: list[tuple[int, Mapping[str, object]]] = [(1024, {})]
     if not quick:
         floods.append((_STORED_MB, {"output_kb": (_STORED_MB + 1) * 1024, "timeout_s": 120}))

@@ -183,8 +183,8 @@ class RunActor:
             await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, part)
             self._bus.publish(assignment.run_id)
             if len(part) == _LINES_AT_ONCE:
-                # A flood: half of the time is everybody else's. Its sandbox waits in its own write meanwhile.
-                await asyncio.sleep(time.monotonic() - began)
+                # A flood: most of the time is everybody else's. Its sandbox waits in its own write meanwhile.
+                await asyncio.sleep(2 * (time.monotonic() - began))
 
     async def _on_stopped(self, assignment: Assignment, usage: Usage) -> None:
         await self._record_usage(assignment.key, assignment.attempt, usage)
