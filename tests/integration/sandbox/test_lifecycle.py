@@ -132,7 +132,7 @@ async def test_closing_under_load_leaves_nothing(settings: Settings, client: Cli
 
     async with opened(settings) as pool:
         attempts = [asyncio.create_task(attempt()) for _ in range(4)]
-        await until(lambda: pool.facts()["leased"] >= 2)
+        await until(lambda: pool.facts()["leased"] in {2, 3, 4})
     ended = await asyncio.wait_for(asyncio.gather(*attempts, return_exceptions=True), 5)
     assert await containers(client, settings) == []
     lost = [each for each in ended if isinstance(each, Broken)]
