@@ -5,7 +5,7 @@ No state and no diff is repeated: the run has its initial state, and the commit 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -13,24 +13,31 @@ from sandgraph.model import events
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey
 from sandgraph.model.state import Json, State, StateDiff
 
+#: Events that say nothing but what they are.
+_PLAIN: Mapping[str, Callable[[], events.Event]] = {
+    "pause_requested": events.PauseRequested,
+    "unpause_requested": events.UnpauseRequested,
+    "reopened": events.Reopened,
+    "cancel_requested": events.CancelRequested,
+}
+_PLAIN_NAMES: Mapping[object, str] = {events.RunStarted: "started", **{kind: name for name, kind in _PLAIN.items()}}
+
 
 def to_document(event: events.Event) -> dict[str, Json]:
     """Return the document of an event."""
     match event:
-        case events.RunStarted():
-            return {"type": "started"}
-        case events.AttemptSucceeded(key, attempt, _, entered, again, after):
-            answers: dict[str, Json] = {"entered": entered, "again": again, "after": list(after)}
-            return {"type": "succeeded", **_attempt(key, attempt), **answers}
-        case events.AttemptFailed(key, attempt, status, failure):
-            known = {name: value for name, value in asdict(failure).items() if value is not None}
-            return {"type": "failed", **_attempt(key, attempt), "status": status.value, "failure": known}
+        case events.AttemptSucceeded() | events.AttemptFailed():
+            return _ended(event)
         case events.RetryDue(key, attempt):
             return {"type": "retry_due", **_attempt(key, attempt)}
-        case events.CancelRequested():
-            return {"type": "cancel_requested"}
+        case events.EventReceived(name, payload, event_id):
+            return {"type": "received", "name": name, "payload": payload, "event_id": event_id}
+        case events.TimeElapsed(key):
+            return {"type": "time_elapsed", **_named(key)}
         case events.RunTimedOut(timeout_s):
             return {"type": "timed_out", "timeout_s": timeout_s}
+        case _:
+            return {"type": _PLAIN_NAMES[type(event)]}
 
 
 def from_document(document: Mapping[str, Json], initial: State, diff: StateDiff) -> events.Event:
@@ -52,32 +59,55 @@ def from_document(document: Mapping[str, Json], initial: State, diff: StateDiff)
 
 def _event(document: Mapping[str, Json], initial: State, diff: StateDiff) -> events.Event:
     match document["type"]:
+        case "succeeded" | "failed" | "retry_due":
+            return _end(document, diff)
         case "started":
             return events.RunStarted(initial)
-        case "succeeded":
-            entered, again = cast("bool", document["entered"]), cast("bool | None", document["again"])
-            after = tuple(cast("list[bool]", document["after"]))
-            return events.AttemptSucceeded(_key(document), _number(document), diff, entered, again, after)
-        case "failed":
-            status = AttemptStatus(cast("str", document["status"]))
-            failure = Failure(**cast("dict[str, str]", document["failure"]))
-            return events.AttemptFailed(_key(document), _number(document), status, failure)
-        case "retry_due":
-            return events.RetryDue(_key(document), _number(document))
-        case "cancel_requested":
-            return events.CancelRequested()
+        case "received":
+            name, event_id = cast("str", document["name"]), cast("str", document["event_id"])
+            return events.EventReceived(name, document["payload"], event_id)
+        case "time_elapsed":
+            return events.TimeElapsed(_key(document))
         case "timed_out":
             return events.RunTimedOut(cast("float", document["timeout_s"]))
-        case unknown:
-            raise ValueError(f"there are no events of type {unknown!r}")
+        case str(name) if name in _PLAIN:
+            return _PLAIN[name]()
+    raise ValueError(f"there are no events of type {document['type']!r}")
+
+
+def _ended(event: events.AttemptSucceeded | events.AttemptFailed) -> dict[str, Json]:
+    attempt = _attempt(event.key, event.attempt)
+    if isinstance(event, events.AttemptFailed):
+        known = {name: value for name, value in asdict(event.failure).items() if value is not None}
+        return {"type": "failed", **attempt, "status": event.status.value, "failure": known}
+    answers: dict[str, Json] = {"entered": event.entered, "again": event.again, "after": list(event.after)}
+    return {"type": "succeeded", **attempt, **answers, "value": event.value, "is_amended": event.is_amended}
+
+
+def _end(document: Mapping[str, Json], diff: StateDiff) -> events.Event:
+    key, attempt = _key(document), _number(document)
+    if document["type"] == "retry_due":
+        return events.RetryDue(key, attempt)
+    if document["type"] == "failed":
+        failure = Failure(**cast("dict[str, str]", document["failure"]))
+        return events.AttemptFailed(key, attempt, AttemptStatus(cast("str", document["status"])), failure)
+    entered, again = cast("bool", document["entered"]), cast("bool | None", document["again"])
+    after, is_amended = tuple(cast("list[bool]", document["after"])), cast("bool", document.get("is_amended", False))
+    return events.AttemptSucceeded(key, attempt, diff, entered, again, after, document.get("value"), is_amended)
 
 
 def _attempt(key: NodeRunKey, attempt: int) -> dict[str, Json]:
-    return {"node": key.node, "iteration": key.iteration, "attempt": attempt}
+    return {**_named(key), "attempt": attempt}
+
+
+def _named(key: NodeRunKey) -> dict[str, Json]:
+    scope: dict[str, Json] = {"scope": key.scope} if key.scope else {}
+    return {"node": key.node, "iteration": key.iteration, **scope}
 
 
 def _key(document: Mapping[str, Json]) -> NodeRunKey:
-    return NodeRunKey(cast("str", document["node"]), cast("int", document["iteration"]))
+    node, scope = cast("str", document["node"]), cast("str", document.get("scope", ""))
+    return NodeRunKey(node, cast("int", document["iteration"]), scope)
 
 
 def _number(document: Mapping[str, Json]) -> int:

@@ -10,10 +10,15 @@ from enum import StrEnum
 
 from sandgraph.errors import Problem
 from sandgraph.model.limits import FLOOR, Isolation, Limits
+from sandgraph.model.reducers import Reducer
 from sandgraph.model.retry import RETRYABLE, Retry
 
 #: Steps a run may take where its graph does not say.
 DEFAULT_MAX_STEPS = 1_000
+
+#: Items of a map that run at the same time where it does not say, and the most that it may say.
+DEFAULT_CONCURRENCY = 8
+MAX_CONCURRENCY = 1_000
 
 #: Attempts in a sandbox that a retry may ask for.
 MAX_ATTEMPTS = 100
@@ -26,6 +31,9 @@ class NodeType(StrEnum):
     END = "end"
     STANDARD = "standard"
     LOOP = "loop"
+    SUBGRAPH = "subgraph"
+    MAP = "map"
+    WAIT = "wait"
 
 
 class OnMax(StrEnum):
@@ -81,6 +89,15 @@ class Node:
         join: How many of its inputs it waits for, the first that come; without it, for each that is not skipped.
         limits: Of each attempt's sandbox.
         retry: What becomes of a failed attempt.
+        items: A map's: key of the list whose items it runs its function for.
+        into: Key that gets a map's results, or the payload of the event that a wait waited for; without it, a wait's
+            payload goes under the event's name.
+        max_concurrency: Items of a map that run at the same time.
+        event: Name of the event that a wait waits for; without it, the wait ends when its time is over.
+        timeout_s: Longest that a wait, a map or a subgraph takes.
+        graph_id: The graph version that a subgraph runs.
+        inputs: What a subgraph sees: its keys, each with the key outside; without it, the whole state.
+        outputs: What a subgraph leaves: keys outside, each with the subgraph's; without it, all that it changed.
     """
 
     name: str
@@ -92,6 +109,14 @@ class Node:
     limits: Limits = field(default_factory=Limits)
     retry: Retry = field(default_factory=Retry)
     join: int | None = None
+    items: str | None = None
+    into: str | None = None
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    event: str | None = None
+    timeout_s: float | None = None
+    graph_id: str | None = None
+    inputs: tuple[tuple[str, str], ...] | None = None
+    outputs: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +152,8 @@ class Graph:
         isolation: What shares a sandbox.
         runtime: OCI runtime of the sandboxes; without it the deployment's.
         on_error: Whether a failure ends the run at once, or when all has run that does not depend on it.
+        reducers: Keys whose changes by parallel branches come together, and how.
+        max_concurrent_runs: Runs of all versions of the graph that may be under way at the same time.
     """
 
     name: str
@@ -138,6 +165,8 @@ class Graph:
     isolation: Isolation = Isolation.NODE
     runtime: str | None = None
     on_error: OnError = OnError.FAIL_FAST
+    reducers: tuple[tuple[str, Reducer], ...] = ()
+    max_concurrent_runs: int | None = None
 
     @property
     def entry(self) -> str:

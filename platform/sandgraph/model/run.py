@@ -27,6 +27,7 @@ class NodeRunStatus(StrEnum):
     """Status of one node in one iteration."""
 
     RUNNING = "running"
+    WAITING = "waiting"
     RETRYING = "retrying"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -58,15 +59,26 @@ class NodeRunKey:
 
     Attributes:
         node: The node's name.
-        iteration: From 1; a loop node's or a cycle's every pass is its own NodeRun.
+        iteration: From 1; a loop node's or a cycle's every pass is its own NodeRun, and so is a map's every item.
+        scope: Path of the node run it is part of, as `path` writes it: a subgraph's, or for an item the map's own;
+            empty for the nodes of the run's own graph.
     """
 
     node: str
     iteration: int = 1
+    scope: str = ""
+
+    @property
+    def path(self) -> str:
+        """The scope of what is inside this node run: unlike ``str()``, it tells any two node runs apart."""
+        name = self.node.replace("~", "~0").replace("/", "~1").replace("#", "~2")
+        own = f"{name}#{self.iteration}"
+        return f"{self.scope}/{own}" if self.scope else own
 
     def __str__(self) -> str:
-        """Render as ``node`` or ``node#3``."""
-        return self.node if self.iteration == 1 else f"{self.node}#{self.iteration}"
+        """Render as ``node`` or ``node#3``, after its scope: ``review#1/check``."""
+        own = self.node if self.iteration == 1 else f"{self.node}#{self.iteration}"
+        return f"{self.scope}/{own}" if self.scope else own
 
 
 @dataclass(frozen=True, slots=True)

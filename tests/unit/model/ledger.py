@@ -119,7 +119,7 @@ class Ledger:
         assert command.number == len(self.commits) + 1
         assert command.parents == tuple(sorted(set(command.parents)))
         assert all(0 <= parent < command.number for parent in command.parents)
-        assert self.attempts[command.key, command.attempt] is AttemptStatus.SUCCEEDED
+        assert self.attempts[command.key, command.attempt or 0] is AttemptStatus.SUCCEEDED
         self.commits[command.number] = command
 
     def _agree(self, run: scheduler.Run) -> None:

@@ -92,7 +92,7 @@ def test_a_loop_node_keeps_the_iterations_before_the_one_that_failed() -> None:
 def test_a_loop_that_reached_its_bound_has_failed() -> None:
     graph = graph_of("start>a a>end a>b^f b>end", loop("a", 1, on_max=OnMax.FAIL))
     run = play(graph).expects("a").succeeds("a", {"n": 1}, again=True).expects("b").sees("b", n=1)
-    assert "still holds" in run.ledger.messages[run.commands[0].key]  # type: ignore[union-attr]
+    assert "still holds" in run.ledger.messages[run.commands[0].key]  # type: ignore[union-attr, index]
     run.succeeds("b").completes(n=1)
 
 

@@ -28,7 +28,7 @@ from sandgraph.model.event_document import from_document, to_document
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.model.replay import Past, Told, replay
 from sandgraph.model.retry import MAX_LOST, Retry
-from sandgraph.model.run import AttemptStatus, Failure, RunStatus
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -97,7 +97,13 @@ EVENTS: list[events.Event] = [
     events.AttemptSucceeded(KEY, 1, diff_of({}), entered=False, again=False),
     events.AttemptFailed(KEY, 1, AttemptStatus.OOM, Failure("oom", "Too much.")),
     events.AttemptFailed(KEY, 1, AttemptStatus.ERROR, Failure("error", "No\udc80.", "E", "…", "a", "x > 1")),
+    events.AttemptSucceeded(NodeRunKey("b", 2, "sub#1"), 1, value=[1], is_amended=True),
     events.RetryDue(KEY, 2),
+    events.EventReceived("approved", {"by": "me"}, "e1"),
+    events.TimeElapsed(KEY),
+    events.PauseRequested(),
+    events.UnpauseRequested(),
+    events.Reopened(),
     events.CancelRequested(),
     events.RunTimedOut(1.5),
 ]
