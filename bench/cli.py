@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import dispatch, machine, memory, output, reuse, state, stream, throughput
+from bench import dispatch, engine, history, machine, memory, output, reuse, state, stream, throughput
 from bench.report import Figure, closing, markdown, note, table
 
 #: In the order of the page; what needs no quiet neighbour comes last.
@@ -15,6 +15,8 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "throughput": throughput.measure,
     "reuse": reuse.measure,
     "state": state.measure,
+    "engine": engine.measure,
+    "history": history.measure,
     "output": output.measure,
     "memory": memory.measure,
     "stream": stream.measure,

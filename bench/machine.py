@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import os
 import platform
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import docker
+from docker.errors import DockerException
 
 _MIB = 1024 * 1024
 
 
 def describe() -> str:
-    """Return one line: cores, kernel, engine, runc, load."""
-    client = docker.APIClient()
+    """Return one line: cores, memory, kernel, engine, Python, load."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, {_engine()}, "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def _engine() -> str:
+    """Return the engine and runc; not every benchmark needs one."""
     try:
-        version, info = client.version(), client.info()
-    finally:
-        client.close()
+        client = docker.APIClient()
+        try:
+            version, info = client.version(), client.info()
+        finally:
+            client.close()
+    except DockerException:
+        return "no Docker engine"
     parts = {each["Name"]: each["Version"] for each in version.get("Components", ())}
     return (
-        f"{os.cpu_count()} cores, {int(info['MemTotal']) / 1024**3:.0f} GiB, Linux {platform.release()}, "
         f"Docker {version['Version']}, containerd {parts.get('containerd', '?')}, "
-        f"{info['DefaultRuntime']} {parts.get('runc', '?')}, cgroup v{info.get('CgroupVersion', '?')}, "
-        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+        f"{info['DefaultRuntime']} {parts.get('runc', '?')}, cgroup v{info.get('CgroupVersion', '?')}"
     )
 
 
