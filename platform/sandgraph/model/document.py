@@ -6,8 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
-from sandgraph.model.graph import ON_SUCCESS, Condition, Edge, Graph, Node, NodeType, OnError, OnMax, Outcome
+from sandgraph.model.graph import (
+    DEFAULT_CONCURRENCY,
+    ON_SUCCESS,
+    Condition,
+    Edge,
+    Graph,
+    Node,
+    NodeType,
+    OnError,
+    OnMax,
+    Outcome,
+)
 from sandgraph.model.limits import Isolation, Limits
+from sandgraph.model.reducers import Reducer
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
 from sandgraph.model.state import Json
@@ -23,6 +35,8 @@ def to_document(graph: Graph) -> dict[str, Json]:
         "isolation": graph.isolation.value,
         "runtime": graph.runtime,
         "on_error": graph.on_error.value,
+        "state": {key: {"reducer": reducer.value} for key, reducer in graph.reducers},
+        "max_concurrent_runs": graph.max_concurrent_runs,
         "nodes": [_node_document(node) for node in graph.nodes],
         "edges": [
             {
@@ -60,6 +74,11 @@ def from_document(document: Mapping[str, Json]) -> Graph:
         isolation=Isolation(cast("str", document.get("isolation", Isolation.NODE))),
         runtime=cast("str | None", document.get("runtime")),
         on_error=OnError(cast("str", document.get("on_error", OnError.FAIL_FAST))),
+        reducers=tuple(
+            (key, Reducer(said["reducer"]))
+            for key, said in cast("dict[str, dict[str, str]]", document.get("state", {})).items()
+        ),
+        max_concurrent_runs=cast("int | None", document.get("max_concurrent_runs")),
     )
 
 
@@ -88,6 +107,14 @@ def _node_document(node: Node) -> dict[str, Json]:
             "jitter": node.retry.jitter,
             "on": [status.value for status in sorted(node.retry.on)],
         },
+        "items": node.items,
+        "into": node.into,
+        "max_concurrency": node.max_concurrency,
+        "event": node.event,
+        "timeout_s": node.timeout_s,
+        "graph_id": node.graph_id,
+        "inputs": None if node.inputs is None else dict(node.inputs),
+        "outputs": None if node.outputs is None else dict(node.outputs),
     }
 
 
@@ -104,7 +131,19 @@ def _node(node: Mapping[str, Json]) -> Node:
         limits=Limits(**cast("dict[str, float]", node["limits"])),  # type: ignore[arg-type]
         retry=Retry(**{**retry, "on": on}),  # type: ignore[arg-type]
         join=inputs_of(cast("str | int", node.get("join", "all"))),
+        items=cast("str | None", node.get("items")),
+        into=cast("str | None", node.get("into")),
+        max_concurrency=cast("int", node.get("max_concurrency", DEFAULT_CONCURRENCY)),
+        event=cast("str | None", node.get("event")),
+        timeout_s=cast("float | None", node.get("timeout_s")),
+        graph_id=cast("str | None", node.get("graph_id")),
+        inputs=_pairs(node.get("inputs")),
+        outputs=_pairs(node.get("outputs")),
     )
+
+
+def _pairs(document: Json) -> tuple[tuple[str, str], ...] | None:
+    return None if document is None else tuple(cast("dict[str, str]", document).items())
 
 
 def _condition_document(condition: Condition | None) -> Json:

@@ -185,6 +185,58 @@ CASES = {
     "a retry of what worked": Case(
         GRAPH, with_node(retry={"on": ["error", "succeeded"]}), "nodes[1].retry.on[1]", "unknown_value"
     ),
+    "an unknown reducer": Case(GRAPH, graph(state={"n": {"reducer": "average"}}), "state.n.reducer", "unknown_value"),
+    "a key without reducer": Case(GRAPH, graph(state={"n": {}}), "state.n.reducer", "missing_field"),
+    "a reducer by itself": Case(GRAPH, graph(state={"n": "add"}), "state.n", "wrong_type"),
+    "an unknown field of a key": Case(
+        GRAPH, graph(state={"n": {"reducer": "add", "initial": 0}}), "state.n.initial", "unknown_field"
+    ),
+    "reducers that are a list": Case(GRAPH, graph(state=["n"]), "state", "wrong_type"),
+    "a reducer of a key without name": Case(GRAPH, graph(state={"": {"reducer": "add"}}), "state", "too_short"),
+    "a reducer of an endless key": Case(GRAPH, graph(state={"k" * 9_000: {"reducer": "add"}}), "state", "too_long"),
+    "too many reducers": Case(
+        GRAPH, graph(state={f"k{i}": {"reducer": "add"} for i in range(1_001)}), "state", "too_many_keys"
+    ),
+    "no concurrent runs": Case(GRAPH, graph(max_concurrent_runs=0), "max_concurrent_runs", "out_of_range"),
+    "too many concurrent runs": Case(GRAPH, graph(max_concurrent_runs=10_001), "max_concurrent_runs", "out_of_range"),
+    "half a concurrent run": Case(GRAPH, graph(max_concurrent_runs=0.5), "max_concurrent_runs", "wrong_type"),
+    "items that are a list": Case(GRAPH, with_node(type="map", items=["a"]), "nodes[1].items", "wrong_type"),
+    "items of no key": Case(GRAPH, with_node(type="map", items=""), "nodes[1].items", "too_short"),
+    "results into an endless key": Case(GRAPH, with_node(type="map", into="k" * 513), "nodes[1].into", "too_long"),
+    "no items at a time": Case(
+        GRAPH, with_node(type="map", max_concurrency=0), "nodes[1].max_concurrency", "out_of_range"
+    ),
+    "too many items at a time": Case(
+        GRAPH, with_node(type="map", max_concurrency=1_001), "nodes[1].max_concurrency", "out_of_range"
+    ),
+    "an event without name": Case(GRAPH, with_node(type="wait", event=""), "nodes[1].event", "too_short"),
+    "an event with a control character": Case(
+        GRAPH, with_node(type="wait", event="a\tb"), "nodes[1].event", "control_character"
+    ),
+    "a wait of no time": Case(GRAPH, with_node(type="wait", timeout_s=0), "nodes[1].timeout_s", "out_of_range"),
+    "a wait of ages": Case(GRAPH, with_node(type="wait", timeout_s=1e12), "nodes[1].timeout_s", "out_of_range"),
+    "a wait of a word": Case(GRAPH, with_node(type="wait", timeout_s="1h"), "nodes[1].timeout_s", "wrong_type"),
+    "a subgraph that is a document": Case(
+        GRAPH, with_node(type="subgraph", graph_id=graph()), "nodes[1].graph_id", "wrong_type"
+    ),
+    "inputs that are a word": Case(GRAPH, with_node(type="subgraph", inputs="a"), "nodes[1].inputs", "wrong_type"),
+    "an input that is a number": Case(
+        GRAPH, with_node(type="subgraph", inputs={"a": 5}), "nodes[1].inputs.a", "wrong_type"
+    ),
+    "a listed input that is a number": Case(
+        GRAPH, with_node(type="subgraph", inputs=["a", 5]), "nodes[1].inputs[1]", "wrong_type"
+    ),
+    "an input twice": Case(GRAPH, with_node(type="subgraph", inputs=["a", "a"]), "nodes[1].inputs", "duplicate_name"),
+    "an output from no key": Case(
+        GRAPH, with_node(type="subgraph", outputs={"a": ""}), "nodes[1].outputs.a", "too_short"
+    ),
+    "an output to no key": Case(GRAPH, with_node(type="subgraph", outputs={"": "a"}), "nodes[1].outputs", "too_short"),
+    "too many inputs": Case(
+        GRAPH, with_node(inputs={f"k{i}": "k" for i in range(101)}), "nodes[1].inputs", "too_many_keys"
+    ),
+    "too many listed outputs": Case(
+        GRAPH, with_node(outputs=[f"k{i}" for i in range(101)]), "nodes[1].outputs", "too_many_keys"
+    ),
     "a state that is a list": Case(RUN, run([]), "initial_state", "wrong_type"),
     "a state that is null": Case(RUN, run(None), "initial_state", "wrong_type"),
     "an unknown field of a run": Case(RUN, run({}, colour=1), "colour", "unknown_field"),

@@ -14,6 +14,7 @@ from tests.unit.model.programs import Program, programs
 from sandgraph.model.document import from_document, to_document
 from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
+from sandgraph.model.reducers import Reducer
 from sandgraph.model.retry import RETRYABLE, Retry
 
 _NAMES = st.text(max_size=5)
@@ -24,6 +25,7 @@ _LIMITS = st.builds(Limits, _SECONDS, _COUNTS, _SECONDS, _COUNTS, _COUNTS, _COUN
 _RETRIES = st.builds(
     Retry, _COUNTS, _SECONDS, _SECONDS, _SECONDS, st.booleans(), st.frozensets(st.sampled_from(sorted(RETRYABLE)))
 )
+_PASSED = st.none() | st.dictionaries(_NAMES, _NAMES, max_size=3).map(lambda passed: tuple(passed.items()))
 _NODES = st.builds(
     Node,
     _NAMES,
@@ -35,6 +37,14 @@ _NODES = st.builds(
     _LIMITS,
     _RETRIES,
     st.none() | st.integers(1, 9),
+    st.none() | _NAMES,
+    st.none() | _NAMES,
+    st.integers(1, 1_000),
+    st.none() | _NAMES,
+    st.none() | _SECONDS,
+    st.none() | _NAMES,
+    _PASSED,
+    _PASSED,
 )
 _EDGES = st.builds(Edge, _NAMES, _NAMES, _CONDITIONS, default=st.booleans(), on=st.frozensets(st.sampled_from(Outcome)))
 _GRAPHS = st.builds(
@@ -48,6 +58,8 @@ _GRAPHS = st.builds(
     st.sampled_from(Isolation),
     st.none() | _NAMES,
     st.sampled_from(OnError),
+    st.dictionaries(_NAMES, st.sampled_from(Reducer), max_size=3).map(lambda keys: tuple(keys.items())),
+    st.none() | _COUNTS,
 )
 
 
@@ -95,6 +107,14 @@ def test_every_field_is_spelled_out() -> None:
             "jitter": True,
             "on": ["error", "lost", "oom", "timeout"],
         },
+        "items": None,
+        "into": None,
+        "max_concurrency": 8,
+        "event": None,
+        "timeout_s": None,
+        "graph_id": None,
+        "inputs": None,
+        "outputs": None,
     }
     assert document["edges"][1] == {  # type: ignore[index]
         "source": "a",
@@ -111,4 +131,6 @@ def test_every_field_is_spelled_out() -> None:
         "isolation": "run",
         "runtime": None,
         "on_error": "fail_fast",
+        "state": {},
+        "max_concurrent_runs": None,
     }

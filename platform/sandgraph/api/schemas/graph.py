@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Discriminator, FailFast, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from sandgraph.api.schemas.keys import Passed, Reducers, StateKey, pairs, reducers, refuse_crowd
 from sandgraph.api.schemas.tree import containers
 from sandgraph.api.schemas.validation import (
     EXPRESSION_TAG,
@@ -16,13 +17,14 @@ from sandgraph.api.schemas.validation import (
     WORD_TAG,
     Submitted,
     parse,
-    refuse_crowds,
 )
 from sandgraph.errors import InvalidInput
 from sandgraph.model.document import inputs_of
 from sandgraph.model.graph import (
+    DEFAULT_CONCURRENCY,
     DEFAULT_MAX_STEPS,
     MAX_ATTEMPTS,
+    MAX_CONCURRENCY,
     Condition,
     Edge,
     Graph,
@@ -38,6 +40,9 @@ from sandgraph.model.run import AttemptStatus
 from sandgraph.settings import Settings
 
 _LIMITS, _RETRY = Limits(), Retry()
+
+#: Longest that a node may take by itself, in seconds: a year.
+_LONGEST_S = 31_536_000
 
 
 def _printable(text: str) -> str:
@@ -147,6 +152,22 @@ class NodeDocument(Submitted):
                     "retry": {"max_attempts": 3, "on": ["error", "timeout"]},
                 },
                 {"name": "use", "function": "use", "join": "any"},
+                {
+                    "name": "review_all",
+                    "type": "map",
+                    "items": "files",
+                    "function": "review_file",
+                    "into": "reviews",
+                    "max_concurrency": 4,
+                },
+                {"name": "approval", "type": "wait", "event": "approved", "into": "approval", "timeout_s": 86_400},
+                {
+                    "name": "publish",
+                    "type": "subgraph",
+                    "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
+                    "inputs": {"input": "amount"},
+                    "outputs": ["output"],
+                },
             ]
         }
     )
@@ -169,6 +190,37 @@ class NodeDocument(Submitted):
     )
     limits: LimitsDocument = Field(default=LimitsDocument(), description="Of each attempt's sandbox.")
     retry: RetryDocument = Field(default=RetryDocument(), description="What becomes of a failed attempt.")
+    items: StateKey | None = Field(
+        default=None, description="A map's: key of the list; its function runs once for each item."
+    )
+    into: StateKey | None = Field(
+        default=None,
+        description="Key that gets a map's results, in the order of its items, or the payload of the event that a wait "
+        "waited for; without it, a wait's goes under the event's name.",
+    )
+    max_concurrency: int = Field(
+        default=DEFAULT_CONCURRENCY,
+        ge=1,
+        le=MAX_CONCURRENCY,
+        description="A map's: most of its items that run at the same time.",
+    )
+    event: Label | None = Field(
+        default=None, description="A wait's: name of the event; without it, it ends when its time is over."
+    )
+    timeout_s: float | None = Field(
+        default=None, gt=0, le=_LONGEST_S, description="Longest that a wait, a map or a subgraph takes, in seconds."
+    )
+    graph_id: Label | None = Field(default=None, description="A subgraph's: the graph version that it runs.")
+    inputs: Passed | None = Field(
+        default=None,
+        description="What a subgraph sees: its keys, each with the key outside, or a list where the names are the "
+        "same; without it, the whole state.",
+    )
+    outputs: Passed | None = Field(
+        default=None,
+        description="What a subgraph leaves: keys outside, each with the subgraph's, or a list where the names are the "
+        "same; without it, all that it changed.",
+    )
 
 
 class EdgeDocument(Submitted):
@@ -231,6 +283,22 @@ class GraphDocument(Submitted):
                         {"source": "alarm", "target": "finish"},
                     ],
                 },
+                {
+                    "name": "review files once they are approved",
+                    "state": {"findings": {"reducer": "extend"}},
+                    "max_concurrent_runs": 2,
+                    "nodes": [
+                        {"name": "begin", "type": "start"},
+                        {"name": "approval", "type": "wait", "event": "approved", "timeout_s": 3_600},
+                        {"name": "review", "type": "map", "items": "files", "function": "review", "into": "reviews"},
+                        {"name": "finish", "type": "end"},
+                    ],
+                    "edges": [
+                        {"source": "begin", "target": "approval"},
+                        {"source": "approval", "target": "review"},
+                        {"source": "review", "target": "finish"},
+                    ],
+                },
             ]
         }
     )
@@ -258,6 +326,17 @@ class GraphDocument(Submitted):
         description="What a node's failure does for which no edge leaves it. `fail_fast`: the run fails at once. "
         "`finish`: what does not depend on that node runs to its end, and then the run fails.",
     )
+    state: Reducers = Field(
+        default_factory=dict,
+        description="Keys of the state that parallel branches may change without a conflict, each with its reducer.",
+    )
+    max_concurrent_runs: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Most runs of this graph, all its versions together, that are under way at the same time; further "
+        "ones wait for their turn.",
+    )
 
 
 def parse_graph(document: object, settings: Settings) -> Graph:
@@ -280,6 +359,8 @@ def parse_graph(document: object, settings: Settings) -> Graph:
         isolation=read.isolation,
         runtime=read.runtime,
         on_error=read.on_error,
+        reducers=reducers(read.state),
+        max_concurrent_runs=read.max_concurrent_runs,
     )
 
 
@@ -293,7 +374,7 @@ def _bound(document: object, settings: Settings) -> None:
             message = f"There are {len(value)} {path}; a graph may have {limit}."
             raise InvalidInput.at(path, f"too_many_{path}", message)
     for place, _, container in containers(document):
-        refuse_crowds(container, place)
+        refuse_crowd(container, place)
 
 
 def _node(node: NodeDocument) -> Node:
@@ -315,6 +396,14 @@ def _node(node: NodeDocument) -> Node:
             jitter=retry.jitter,
             on=frozenset(AttemptStatus(status) for status in retry.on),
         ),
+        items=node.items,
+        into=node.into,
+        max_concurrency=node.max_concurrency,
+        event=node.event,
+        timeout_s=node.timeout_s,
+        graph_id=node.graph_id,
+        inputs=pairs(node.inputs),
+        outputs=pairs(node.outputs),
     )
 
 

@@ -23,7 +23,8 @@ T = TypeVar("T", bound=BaseModel)
 #: Tags of a union's members; they are no part of a field's path.
 EXPRESSION_TAG, FUNCTION_TAG = "<expression>", "<function>"
 WORD_TAG, NUMBER_TAG = "<word>", "<number>"
-_TAGS = {EXPRESSION_TAG, FUNCTION_TAG, WORD_TAG, NUMBER_TAG}
+LIST_TAG, OBJECT_TAG = "<list>", "<object>"
+_TAGS = {EXPRESSION_TAG, FUNCTION_TAG, WORD_TAG, NUMBER_TAG, LIST_TAG, OBJECT_TAG}
 
 #: More fields than any submitted object has.
 _MOST_FIELDS = 32
