@@ -37,7 +37,8 @@ class Account(Record):
         message: Its text, cut to 8 KiB.
         traceback: The submitted code's own frames, cut to 32 KiB.
         condition: The expression or function name, where a condition raised.
-        key: The state's key, where a value cannot be stored; the attempt then ends as ``result_invalid``.
+        key: The state's key, or `plain.RESULT`, where a value cannot be stored; the attempt then ends as
+            ``result_invalid``.
     """
 
     type: str
@@ -67,7 +68,7 @@ def of_exception(error: BaseException, condition: str | None = None) -> Account:
 
 
 def of_value(error: Unstorable) -> Account:
-    """Describe a value that the state cannot hold."""
+    """Describe a value that cannot be stored."""
     return Account(error.type_name, _cut(str(error), MAX_MESSAGE_BYTES), key=_cut(error.key, MAX_NAME_BYTES))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandgraph_runner.records import Record, record
+from sandgraph_runner.records import Record, record, replace
 
 #: There may be one printed line for this many bytes of the output limit: an empty line costs its keeper as much as a
 #: short one.
@@ -33,6 +33,9 @@ class Job(Record):
     then ``again`` is asked (does the loop go on?). Where the loop ends, or there is none, every condition of ``after``
     is asked (the outgoing edges'), in order, over the state as it then is.
 
+    With an ``item_key``, ``function`` runs for one item of a map instead, and what it returns is the outcome: the state
+    is not changed, and no condition is asked.
+
     Attributes:
         function: The node's function; None where only conditions are asked.
         tools: Registered tools that the function may invoke.
@@ -40,11 +43,14 @@ class Job(Record):
         again: A loop's condition, in every iteration.
         is_last: This is the last iteration allowed: when ``again`` holds all the same, ``after`` is asked too.
         after: Conditions of the outgoing edges.
+        item_key: The state's key that holds a map's items, a list; None where this is no item's job.
+        item_index: Which of them it is, from 0; it is there.
         run_id: The run, as ``state.run_id`` shows it.
         node: The node's name.
         iteration: From 1.
         attempt: From 1.
         idempotency_key: The same for every attempt of a node run.
+        scope: The path of the subgraph's node run that this is a part of; empty in none.
         max_output_bytes: Printed bytes after which the attempt ends as ``output_limit``, as after a sixteenth as
             many lines.
         max_line_bytes: Bytes after which a printed line is cut.
@@ -61,11 +67,14 @@ class Job(Record):
     again: Condition | None = None
     is_last: bool = False
     after: tuple[Condition, ...] = ()
+    item_key: str | None = None
+    item_index: int = 0
     run_id: str = ""
     node: str = ""
     iteration: int = 1
     attempt: int = 1
     idempotency_key: str = ""
+    scope: str = ""
     max_output_bytes: int = 1024 * 1024
     max_line_bytes: int = 16 * 1024
     max_result_bytes: int = 5 * 1024 * 1024
@@ -84,6 +93,10 @@ class Job(Record):
         known["again"] = _condition(meta["again"])
         known["after"] = tuple(_condition(each) for each in _list(meta["after"]))
         return cls(**known)  # type: ignore[arg-type]
+
+    def as_asked(self) -> Job:
+        """Return it without the conditions that are not asked in an item's job."""
+        return self if self.item_key is None else replace(self, before=None, again=None, after=())
 
 
 @record

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+#: What stands for a state's key where it is the result for a map's item that cannot be stored.
+RESULT = "result"
+
 #: Integers outside of these bounds cannot be stored.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
@@ -24,6 +27,7 @@ _ADVICE = {
     "Decimal": "store it as a float or as text",
     "complex": "store its real and imag",
     "WorkflowState": "use its to_dict()",
+    "ItemState": "use its to_dict()",
 }
 
 
@@ -33,6 +37,7 @@ class Unstorable(Exception):
     Attributes:
         path: Where it is, from the state's key inwards: keys and indexes.
         type_name: ``TypeError`` or ``ValueError``, after what Python itself would raise.
+        item: The index of the map's item whose result it is; None where it is a value of the state.
     """
 
     def __init__(self, why: str, type_name: str = "TypeError") -> None:
@@ -40,6 +45,7 @@ class Unstorable(Exception):
         self.why = why
         self.type_name = type_name
         self.path: list[str | int] = []
+        self.item: int | None = None
 
     @classmethod
     def at(cls, key: str, why: str, type_name: str = "ValueError") -> Unstorable:
@@ -50,13 +56,14 @@ class Unstorable(Exception):
 
     @property
     def key(self) -> str:
-        """The state's key."""
+        """The state's key, or `RESULT`."""
         return str(self.path[0]) if self.path else ""
 
     def __str__(self) -> str:
         """Tell where and why: ``state key 'x': x["a"][3] is a set, …``."""
         where = self.key + "".join(f"[{_cut(step)!r}]" for step in self.path[1:])
-        return f"state key {_cut(self.key)!r}: {where[:500]} {self.why}"
+        what = f"state key {_cut(self.key)!r}" if self.item is None else f"the result of item {self.item}"
+        return f"{what}: {where[:500]} {self.why}"
 
 
 def storable(key: str, value: object, max_depth: int) -> Any:  # noqa: ANN401 - a JSON value
@@ -81,6 +88,19 @@ def storable(key: str, value: object, max_depth: int) -> Any:  # noqa: ANN401 - 
         raise
     except RuntimeError:
         raise Unstorable.at(key, "was changed by another thread while it was being saved", "RuntimeError") from None
+
+
+def storable_result(item: int, value: object, max_depth: int) -> Any:  # noqa: ANN401 - a JSON value
+    """Return a copy of the result for a map's item, as `storable` does.
+
+    Raises:
+        Unstorable: Likewise.
+    """
+    try:
+        return storable(RESULT, value, max_depth)
+    except Unstorable as error:
+        error.item = item
+        raise
 
 
 def plain(value: object, depth: int) -> Any:  # noqa: ANN401 - a JSON value

@@ -29,6 +29,8 @@ __all__ = [
     "ACCOUNT_FIELDS",
     "BYTES_A_LINE",
     "MAX_META_BYTES",
+    "MAX_READS",
+    "MAX_READS_BYTES",
     "OUTCOME_FIELDS",
     "OVERHEAD",
     "VERSION",
@@ -48,7 +50,7 @@ __all__ = [
     "replace",
 ]
 
-VERSION = 2
+VERSION = 3
 
 #: Bytes of framing around meta and body.
 OVERHEAD = 9
@@ -257,9 +259,16 @@ def _checked(value: R) -> R:
 
 #: The outcome of a job, the body of its RESULT: ``ops`` are ``{"op": "set", "key": …, "value": …}`` and
 #: ``{"op": "delete", "key": …}`` on top-level keys; ``entered`` is false where ``before`` was; ``again`` is null where
-#: it was not asked; ``after`` is empty where the loop goes on.
-OUTCOME_FIELDS = frozenset({"ops", "entered", "again", "after"})
+#: it was not asked; ``after`` is empty where the loop goes on. ``value`` is the result for a map's item, else null.
+#: ``reads`` names the top-level keys that submitted code read or looked for, sorted, or is null where that is not
+#: known; ``reads_cut`` says that there were more.
+OUTCOME_FIELDS = frozenset({"ops", "entered", "again", "after", "value", "reads", "reads_cut"})
+
+#: Most keys that ``reads`` names, and most bytes of UTF-8 that their names take.
+MAX_READS = 1000
+MAX_READS_BYTES = 64 * 1024
 
 #: What the child says of an exception, the body of a FAILURE for ``error``; ``condition`` is the expression or
-#: function name that raised, ``key`` the state's key that cannot be stored; both null where it is neither.
+#: function name that raised, ``key`` the state's key that cannot be stored, or ``result`` where it is the result for a
+#: map's item; both null where it is neither.
 ACCOUNT_FIELDS = frozenset({"type", "message", "traceback", "condition", "key"})

@@ -13,6 +13,7 @@ from sandgraph_runner.verdict import OUTCOME, Message, as_message, judge
 
 _JOB = Job(function=Source("f", "def f(state):\n    return {'a': state.get('a')}\n"))
 _STATE = b'{"a":1}'
+_OUTCOME = b'{"ops":[],"entered":true,"again":null,"after":[],"value":null,"reads":["a"],"reads_cut":false}'
 _FRAME = encode(Kind.EXECUTE, _JOB.to_meta(), _STATE)
 
 
@@ -26,6 +27,6 @@ def rehearse_supervisor(meter: Meter) -> None:
     frame = next(Decoder(len(_FRAME)).feed(_FRAME))
     order = Job.from_meta(frame.read_meta())
     message = Message(order)
-    message.feed(as_message(OUTCOME, b'{"ops":[],"entered":true,"again":null,"after":[]}'))
+    message.feed(as_message(OUTCOME, _OUTCOME))
     verdict = judge(message, order, frame.body)
     encode(Kind.RESULT, Report(verdict.reason, used=meter.read()).to_meta(), verdict.body)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from sandgraph_runner.protocol import MAX_READS
+
 #: A JSON value as Python holds it; Any, so that callers need no casts.
 Json = Any
 
@@ -30,9 +32,10 @@ class WorkflowState:
         iteration: Which pass of a loop, from 1.
         attempt: Which try, from 1.
         idempotency_key: The same for every attempt of this node run: for calls that must happen once.
+        scope: The path of the subgraph's node run that this is a part of; empty in none.
     """
 
-    __slots__ = ("_data", "_handed_out", "_identity")
+    __slots__ = ("_data", "_handed_out", "_identity", "_reads")
 
     def __init__(
         self,
@@ -43,11 +46,14 @@ class WorkflowState:
         iteration: int = 1,
         attempt: int = 1,
         idempotency_key: str = "",
+        scope: str = "",
     ) -> None:
         self._data: dict[str, Json] = {}
         # Keys whose list or dict somebody holds, who may change it in place.
         self._handed_out: set[str] = set()
-        self._identity = (run_id, node, iteration, attempt, idempotency_key)
+        # Keys that were read or looked for; None stands for all that are there.
+        self._reads: set[str | None] = set()
+        self._identity = (run_id, node, iteration, attempt, idempotency_key, scope)
         for key, value in (data or {}).items():
             # One that is there already may even be empty: it can be read, and deleted.
             self._data[_checked(key) if key != "" else ""] = value
@@ -77,8 +83,14 @@ class WorkflowState:
         """The same for every attempt of this node run."""
         return self._identity[4]
 
+    @property
+    def scope(self) -> str:
+        """The path of the subgraph's node run that this is a part of; empty in none."""
+        return self._identity[5]
+
     def get(self, key: str, default: Json = None) -> Json:
         """Return the key's value, or the default where there is none."""
+        self._note(key)
         return self._read(key) if key in self._data else default
 
     def set(self, key: str, value: Json) -> None:
@@ -111,21 +123,26 @@ class WorkflowState:
 
     def keys(self) -> list[str]:
         """Return the keys, in the order they were set."""
+        self._reads.add(None)
         return list(self._data)
 
     def values(self) -> list[Json]:
         """Return the values, in the order of the keys."""
+        self._reads.add(None)
         return [self._read(key) for key in self._data]
 
     def items(self) -> list[tuple[str, Json]]:
         """Return pairs of key and value."""
+        self._reads.add(None)
         return [(key, self._read(key)) for key in self._data]
 
     def to_dict(self) -> dict[str, Json]:
         """Return a deep copy: changing it does not change the state."""
+        self._reads.add(None)
         return {key: copied(value) for key, value in self._data.items()}
 
     def __getitem__(self, key: str) -> Json:
+        self._note(key)
         if key not in self._data:
             raise KeyError(key)
         return self._read(key)
@@ -138,16 +155,34 @@ class WorkflowState:
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
+        self._note(key)
         return key in self._data
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def __len__(self) -> int:
+        self._reads.add(None)
         return len(self._data)
 
     def __repr__(self) -> str:
+        self._reads.add(None)
         return f"<WorkflowState with {_listed(self._data)}>"
+
+    def __getstate__(self) -> object:
+        # What copies it reads it.
+        self._reads.add(None)
+        return super().__getstate__()
+
+    def _note(self, key: object) -> None:
+        # A loop over names that are not there must not fill the memory.
+        if len(self._reads) > MAX_READS:
+            return
+        if type(key) is str:
+            self._reads.add(key)
+        elif issubclass(type(key), str):
+            # As it is stored: of its own class, to look it up again would run submitted code.
+            self._reads.add(str.__str__(key))
 
     def _read(self, key: str) -> Json:
         value = self._data[key]
@@ -167,6 +202,9 @@ class ReadOnlyState(WorkflowState):
 
     __slots__ = ("_copies", "_texts")
 
+    #: What an error says.
+    _rule = "a condition may not change the state"
+
     def __init__(
         self,
         data: Mapping[str, Json] | None = None,
@@ -179,6 +217,7 @@ class ReadOnlyState(WorkflowState):
 
     def to_dict(self) -> dict[str, Json]:
         """Return a deep copy."""
+        self._reads.add(None)
         return {key: copied(self._read(key)) for key in self._data}
 
     def set(self, key: str, value: Json) -> None:
@@ -187,7 +226,7 @@ class ReadOnlyState(WorkflowState):
         Raises:
             TypeError: Always.
         """
-        raise TypeError(f"a condition may not change the state (it set {key!r} to a {type(value).__name__})")
+        raise TypeError(f"{self._rule} (it set {key!r} to a {type(value).__name__})")
 
     def delete(self, key: str) -> bool:
         """Refuse.
@@ -195,7 +234,7 @@ class ReadOnlyState(WorkflowState):
         Raises:
             TypeError: Always.
         """
-        raise TypeError(f"a condition may not change the state (it deleted {key!r})")
+        raise TypeError(f"{self._rule} (it deleted {key!r})")
 
     def update(self, changes: Mapping[str, Json] | Iterable[tuple[str, Json]] = (), /, **more: Json) -> None:
         """Refuse.
@@ -203,7 +242,7 @@ class ReadOnlyState(WorkflowState):
         Raises:
             TypeError: Always.
         """
-        raise TypeError(f"a condition may not change the state (it updated {_listed({**dict(changes), **more})})")
+        raise TypeError(f"{self._rule} (it updated {_listed({**dict(changes), **more})})")
 
     def _read(self, key: str) -> Json:
         # One copy a key, or a loop over `state.items[i]` would take quadratic time.
@@ -211,6 +250,14 @@ class ReadOnlyState(WorkflowState):
             text = self._texts.get(key)
             self._copies[key] = copied(self._data[key]) if text is None else _decode(text)
         return self._copies[key]
+
+
+class ItemState(ReadOnlyState):
+    """The state as a map's function gets it beside its item."""
+
+    __slots__ = ()
+
+    _rule = "a map's function returns its result and cannot change the state"
 
 
 class ExpressionState(ReadOnlyState):
@@ -223,12 +270,14 @@ class ExpressionState(ReadOnlyState):
 
     def __getattribute__(self, name: str) -> Json:
         if not name.startswith("_") and name in self._data:
+            self._note(name)
             return self._read(name)
         return super().__getattribute__(name)
 
     def __getattr__(self, name: str) -> Json:
         # Reached where ordinary lookup failed: for keys with a leading underscore, and for those that are not there.
         data = object.__getattribute__(self, "_data")
+        self._note(name)
         if name in data:
             return self._read(name)
         raise AttributeError(f"the state has no key {name!r}; it has {_listed(data)}", name=name)

@@ -10,12 +10,21 @@ import json
 import re
 import struct
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from sandgraph_runner.account import MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_TRACEBACK_BYTES
-from sandgraph_runner.plain import Unstorable, plain
-from sandgraph_runner.protocol import ACCOUNT_FIELDS, OUTCOME_FIELDS, Check, Condition, Job, Reason
+from sandgraph_runner.plain import RESULT, Unstorable, plain
+from sandgraph_runner.protocol import (
+    ACCOUNT_FIELDS,
+    MAX_READS,
+    MAX_READS_BYTES,
+    OUTCOME_FIELDS,
+    Check,
+    Condition,
+    Job,
+    Reason,
+)
 from sandgraph_runner.records import Record, record
 
 OUTCOME, ACCOUNT = b"R", b"A"
@@ -27,8 +36,8 @@ _HEADER = struct.Struct(">cI")
 _PROBLEM_FIELDS = frozenset({"index", "code", "message", "line", "column"})
 _PROBLEM_CODES = frozenset({"syntax_error", "import_failed", "name_not_defined", "not_callable"})
 
-# Nesting around a value: the outcome, its operations, the operation.
-_AROUND = 3
+# Nesting around a value: the outcome, its operations, the operation; around the result for a map's item: the outcome.
+_AROUND, _AROUND_RESULT = 3, 1
 
 # Possessive, and content with a string that does not end: what was taken is never looked at again.
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -143,7 +152,9 @@ def judge(message: Message, order: Job | Check, state: bytes) -> Verdict:
 
 
 def _check_outcome(body: bytes, job: Job, state: bytes) -> None:
-    outcome = _parse(body, job.max_depth + _AROUND)
+    job = job.as_asked()
+    is_item = job.item_key is not None
+    outcome = _parse(body, max(job.max_depth, 1) + _AROUND_RESULT if is_item else job.max_depth + _AROUND)
     if not isinstance(outcome, dict) or outcome.keys() != OUTCOME_FIELDS:
         raise Invalid("the outcome's fields are not those of the protocol")
     entered, again, after = outcome["entered"], outcome["again"], outcome["after"]
@@ -155,10 +166,16 @@ def _check_outcome(body: bytes, job: Job, state: bytes) -> None:
     expected = 0 if again and not job.is_last else len(job.after)
     if not isinstance(after, list) or len(after) != expected or not all(isinstance(each, bool) for each in after):
         raise Invalid("the outcome's 'after' does not fit the job")
-    keys = _check_ops(outcome["ops"], job, is_suspicious=_is_suspicious(body))
-    if keys and not (entered and job.function is not None):
-        raise Invalid("the outcome changes the state, though no function was to be called")
+    is_suspicious = _is_suspicious(body)
+    keys = _check_ops(outcome["ops"], job, is_suspicious=is_suspicious)
+    if keys and (is_item or not entered or job.function is None):
+        raise Invalid("the outcome changes the state, though no function was to be called that may")
     _check_count(keys, job, state)
+    if outcome["value"] is not None and not is_item:
+        raise Invalid("the outcome has a result for an item, though none was given")
+    if is_suspicious:
+        _check_result(outcome["value"], job)
+    _check_reads(outcome["reads"], outcome["reads_cut"])
 
 
 def _check_ops(ops: object, job: Job, *, is_suspicious: bool) -> dict[str, bool]:
@@ -189,6 +206,30 @@ def _check_value(key: str, value: object, max_depth: int) -> None:
     except Unstorable as error:
         error.path.insert(0, key)
         raise Invalid(str(error).encode("utf-8", "backslashreplace").decode()) from None
+
+
+def _check_result(value: object, job: Job) -> None:
+    try:
+        plain(value, job.max_depth)
+    except Unstorable as error:
+        error.path.insert(0, RESULT)
+        error.item = job.item_index
+        raise Invalid(str(error).encode("utf-8", "backslashreplace").decode()) from None
+
+
+def _check_reads(reads: object, is_cut: object) -> None:
+    if not isinstance(is_cut, bool):
+        raise Invalid("the outcome's 'reads_cut' is neither true nor false")
+    if reads is None:
+        return
+    if not isinstance(reads, list) or len(reads) > MAX_READS or not all(isinstance(each, str) for each in reads):
+        raise Invalid("the outcome's 'reads' are not a list of keys, or too many")
+    try:
+        size = len("".join(reads).encode())
+    except UnicodeEncodeError:
+        raise Invalid("the outcome's 'reads' are not valid text") from None
+    if size > MAX_READS_BYTES or any(one >= other for one, other in pairwise(reads)):
+        raise Invalid("the outcome's 'reads' are too long, or not sorted")
 
 
 def _check_count(keys: dict[str, bool], job: Job, state: bytes) -> None:
@@ -245,6 +286,7 @@ def _account(body: bytes, order: Job | Check) -> Verdict:
 def _condition_names(order: Job | Check) -> list[str | None]:
     if isinstance(order, Check):
         return []
+    order = order.as_asked()
     asked: list[Condition] = [each for each in (order.before, order.again, *order.after) if each is not None]
     return [each.expression if each.function is None else each.function.name for each in asked]
 

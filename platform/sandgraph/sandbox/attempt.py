@@ -25,7 +25,7 @@ from sandgraph.sandbox.payload import (
     read_used,
     read_version,
 )
-from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Succeeded
+from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome
 from sandgraph.sandbox.tasks import Tasks, settled
 from sandgraph_runner.protocol import (
     BYTES_A_LINE,
@@ -142,7 +142,7 @@ class ContainerSandbox:
         except ProtocolError as wrong:
             self._is_reusable = False
             return verdict.invalid(wrong, self.usage())
-        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, self.usage())
+        return answers.succeeded(self.usage())
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         """Check sources and expressions; what they print meanwhile is dropped."""

@@ -21,7 +21,7 @@ from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox import verdict
 from sandgraph.sandbox.payload import read_answers, read_text
 from sandgraph.sandbox.printing import Printer, printing_to
-from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox, Succeeded
+from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome, Owner, Sandbox
 from sandgraph_runner.account import Account
 from sandgraph_runner.checks import run_check
 from sandgraph_runner.child import run_job
@@ -110,7 +110,7 @@ class _Stand:
             answers = read_answers(read_text(ended, job.max_result_bytes), job)
         except ProtocolError as wrong:
             return verdict.invalid(wrong, usage)
-        return Succeeded(answers.diff, answers.entered, answers.again, answers.after, usage)
+        return answers.succeeded(usage)
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         live = self._live(check.sources)

@@ -10,13 +10,16 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
-from sandgraph.model.run import LogLine
-from sandgraph.model.state import StateDiff
-from sandgraph.sandbox.spec import CheckProblem
+from sandgraph.model.run import LogLine, Usage
+from sandgraph.model.state import Json, StateDiff
+from sandgraph.sandbox.spec import CheckProblem, Succeeded
 from sandgraph_runner.protocol import (
     ACCOUNT_FIELDS,
+    MAX_READS,
+    MAX_READS_BYTES,
     OUTCOME_FIELDS,
     Check,
     Frame,
@@ -41,12 +44,19 @@ _PROBLEM_FIELDS = frozenset({"index", "code", "message", "line", "column"})
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a job came to, besides what it used."""
+    """What a job came to, besides what it used; see `sandgraph.sandbox.spec.Succeeded`."""
 
     diff: StateDiff
     entered: bool
     again: bool | None
     after: tuple[bool, ...]
+    value: Json
+    reads: tuple[str, ...]
+    reads_cut: bool
+
+    def succeeded(self, usage: Usage) -> Succeeded:
+        """Return the attempt's outcome, with what it used."""
+        return Succeeded(self.diff, self.entered, self.again, self.after, usage, self.value, self.reads, self.reads_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ def read_answers(text: str, job: Job) -> Answers:
 
     Large ones take a while (seconds for many megabytes of small numbers) and belong on a thread.
     """
-    if _has_more_values(text, job.max_values + _VALUES_AROUND * job.max_keys):
+    if _has_more_values(text, job.max_values + _VALUES_AROUND * job.max_keys + MAX_READS):
         raise ProtocolError(f"the outcome has more than the {job.max_values} values that a state may have")
     outcome = _object(text)
     if outcome.keys() != OUTCOME_FIELDS:
@@ -129,8 +139,9 @@ def read_answers(text: str, job: Job) -> Answers:
         raise ProtocolError("an outcome's answers are neither true nor false")
     if not isinstance(after, list) or not all(isinstance(each, bool) for each in after):
         raise ProtocolError("an outcome's edge conditions are neither true nor false")
-    _check_asked(job, entered=entered, again=again, answered=len(after))
-    return Answers(diff, entered, again, tuple(after))
+    _check_asked(job.as_asked(), entered=entered, again=again, answered=len(after))
+    value = _result(outcome["value"], diff, job)
+    return Answers(diff, entered, again, tuple(after), value, *_reads(outcome["reads"], outcome["reads_cut"]))
 
 
 def read_account(body: bytes) -> Account:
@@ -168,6 +179,32 @@ def _check_asked(job: Job, *, entered: bool, again: bool | None, answered: int) 
     goes_on = again is True and not job.is_last
     if answered != (0 if goes_on else len(job.after)):
         raise ProtocolError("an outcome answers more, or fewer, edge conditions than were asked")
+
+
+def _result(value: object, diff: StateDiff, job: Job) -> Json:
+    """Return the result for a map's item: a job has this or a diff."""
+    if job.item_key is None:
+        if value is not None:
+            raise ProtocolError("an outcome has a result for an item that was not given")
+        return None
+    if diff:
+        raise ProtocolError("an outcome changes the state, which a map's function cannot")
+    if _is_deeper([value], job.max_depth + 1):
+        raise ProtocolError(f"the result of item {job.item_index} nests deeper than allowed")
+    return value  # type: ignore[return-value]
+
+
+def _reads(names: object, is_cut: object) -> tuple[tuple[str, ...], bool]:
+    """Return which keys the submitted code says that it read, and whether there were more."""
+    if not isinstance(is_cut, bool):
+        raise ProtocolError("an outcome does not say whether its list of keys is cut")
+    if names is None:
+        return (), is_cut
+    if not isinstance(names, list) or len(names) > MAX_READS or not all(isinstance(each, str) for each in names):
+        raise ProtocolError("the keys that an outcome says were read are no list of names, or too many")
+    if len("".join(names).encode()) > MAX_READS_BYTES or any(one >= other for one, other in pairwise(names)):
+        raise ProtocolError("the keys that an outcome says were read are too long, or not sorted")
+    return tuple(names), is_cut
 
 
 def _line(entry: object) -> LogLine:

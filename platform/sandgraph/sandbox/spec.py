@@ -10,7 +10,7 @@ from typing import Protocol
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.model.run import LogLine as LogLine  # noqa: PLC0414 - part of the seam
-from sandgraph.model.state import StateDiff
+from sandgraph.model.state import Json, StateDiff
 from sandgraph_runner.protocol import Check, Job
 
 
@@ -34,6 +34,10 @@ class Succeeded:
         again: Whether the loop goes on; None where it was not asked.
         after: The outgoing edges' conditions, in the job's order; empty where the loop goes on.
         usage: What it used.
+        value: What the function returned for the map's item; None where the job was for none.
+        reads: Names of the top-level keys that submitted code read or looked for, sorted: its own word, good for
+            showing and for nothing else. Empty where it is not known.
+        reads_cut: Whether there were more.
     """
 
     diff: StateDiff
@@ -41,6 +45,9 @@ class Succeeded:
     again: bool | None
     after: tuple[bool, ...]
     usage: Usage
+    value: Json = None
+    reads: tuple[str, ...] = ()
+    reads_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

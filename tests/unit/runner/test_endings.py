@@ -24,7 +24,15 @@ def message(outcome: object, tag: bytes = b"R") -> bytes:
 
 def outcome(**changes: object) -> dict[str, object]:
     ops = [{"op": "set", "key": key, "value": value} for key, value in changes.items()]
-    return {"ops": ops, "entered": True, "again": None, "after": []}
+    return {
+        "ops": ops,
+        "entered": True,
+        "again": None,
+        "after": [],
+        "value": None,
+        "reads": [],
+        "reads_cut": False,
+    }
 
 
 @pytest.mark.parametrize("code", [0, 1, 124, 137])
@@ -104,7 +112,12 @@ def test_a_result_ends_it_at_once(run: Run) -> None:
         (message({**outcome(), "after": [True]}), "'after'"),
         (message({**outcome(), "again": True}), "'again'"),
         (message({**outcome(), "entered": False}), "'entered'"),
-        (message({"ops": [{"op": "run"}], "entered": True, "again": None, "after": []}), "neither"),
+        (message({**outcome(), "ops": [{"op": "run"}]}), "neither"),
+        (message({**outcome(), "value": 1}), "none was given"),
+        (message({**outcome(), "value": {"x": 1}}), "none was given"),
+        (message({**outcome(), "reads": "all"}), "'reads'"),
+        (message({**outcome(), "reads": ["x"] * 2}), "'reads'"),
+        (message({**outcome(), "reads_cut": None}), "'reads_cut'"),
         (message({"type": "E"}, b"A"), "account"),
     ],
 )

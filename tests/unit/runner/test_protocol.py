@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandgraph_runner.protocol import (
+    ACCOUNT_FIELDS,
+    OUTCOME_FIELDS,
     OVERHEAD,
     VERSION,
     Check,
@@ -23,6 +25,7 @@ from sandgraph_runner.protocol import (
     Source,
     Used,
     encode,
+    replace,
 )
 
 metas = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
@@ -37,7 +40,10 @@ jobs = st.builds(
     again=st.none() | conditions,
     is_last=st.booleans(),
     after=st.lists(conditions, max_size=3).map(tuple),
+    item_key=st.none() | st.text(),
+    item_index=st.integers(0, 10_000),
     node=st.text(),
+    scope=st.text(),
 )
 
 
@@ -143,16 +149,25 @@ def test_a_report_needs_every_field() -> None:
         Report.from_meta(meta)
 
 
+def test_an_items_job_asks_nothing() -> None:
+    asks = Job(before=Condition("a"), again=Condition("b"), after=(Condition("c"),))
+    assert asks.as_asked() == asks
+    assert replace(asks, item_key="items").as_asked() == Job(item_key="items")
+
+
 def test_other_fields_mean_another_version() -> None:
     fields = {kind.__name__: " ".join(vars(kind())) for kind in (Job, Check, Report, Used)}
+    fields |= {"outcome": " ".join(sorted(OUTCOME_FIELDS)), "account": " ".join(sorted(ACCOUNT_FIELDS))}
     # An image of the same version that knows other fields would end every attempt: raise VERSION with any change here.
     assert (VERSION, fields) == (
-        2,
+        3,
         {
-            "Job": "function tools before again is_last after run_id node iteration attempt idempotency_key "
-            "max_output_bytes max_line_bytes max_result_bytes max_depth max_keys max_values keep",
+            "Job": "function tools before again is_last after item_key item_index run_id node iteration attempt "
+            "idempotency_key scope max_output_bytes max_line_bytes max_result_bytes max_depth max_keys max_values keep",
             "Check": "sources expressions max_output_bytes max_line_bytes max_result_bytes",
             "Report": "reason message used output_bytes exit_code signal",
             "Used": "cpu_s peak_memory_bytes pids_peak oom_kills",
+            "outcome": "after again entered ops reads reads_cut value",
+            "account": "condition key message traceback type",
         },
     )

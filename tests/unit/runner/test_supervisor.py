@@ -47,6 +47,9 @@ def test_a_function_changes_the_state(run: Run) -> None:
         "entered": True,
         "again": None,
         "after": [],
+        "value": None,
+        "reads": ["a"],
+        "reads_cut": False,
     }
     assert ended.report.reason is Reason.NONE
     assert (ended.report.exit_code, ended.report.signal) == (None, None)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandgraph_runner.plain import INT_MAX, INT_MIN, Unstorable, plain, storable
-from sandgraph_runner.protocol import Check, Condition, Job, Reason, Source
+from sandgraph_runner.plain import INT_MAX, INT_MIN, Unstorable, plain, storable, storable_result
+from sandgraph_runner.protocol import Check, Condition, Job, Reason, Source, replace
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, Message, Verdict, as_message, judge
 
 CONDITION = Condition(expression="state.n")
@@ -35,12 +35,23 @@ def judged(body: bytes | str, order: Job | Check = JOB, tag: bytes = OUTCOME, st
     return judge(message, order, state)
 
 
+REST = '"entered":true,"again":null,"after":[],"value":null,"reads":[],"reads_cut":false'
+
+
 def with_value(value: str, key: str = '"x"') -> str:
-    return f'{{"ops":[{{"op":"set","key":{key},"value":{value}}}],"entered":true,"again":null,"after":[]}}'
+    return f'{{"ops":[{{"op":"set","key":{key},"value":{value}}}],{REST}}}'
 
 
-def with_answers(entered: object = True, again: object = None, after: object = (), ops: object = ()) -> str:  # noqa: FBT002
-    return json.dumps({"ops": ops, "entered": entered, "again": again, "after": after})
+def with_answers(**answers: object) -> str:
+    return json.dumps({"ops": [], **json.loads(f"{{{REST}}}"), **answers})
+
+
+def with_result(value: str) -> str:
+    """An outcome whose result for an item is this JSON text."""
+    return with_answers(value="VALUE").replace('"VALUE"', value)
+
+
+ITEM = Job(function=FUNCTION, item_key="items", item_index=7)
 
 
 def test_a_good_outcome_is_passed_on_byte_for_byte() -> None:
@@ -53,7 +64,7 @@ def test_whatever_the_child_may_write_is_accepted(values: dict[str, Any]) -> Non
     ops = ",".join(
         f'{{"op":"set","key":{json.dumps(key)},"value":{json.dumps(storable(key, values[key], 64))}}}' for key in values
     )
-    body = f'{{"ops":[{ops}],"entered":true,"again":null,"after":[]}}'
+    body = f'{{"ops":[{ops}],{REST}}}'
     assert judged(body).reason is Reason.NONE
     assert {op["key"]: op["value"] for op in json.loads(body)["ops"]} == values
 
@@ -144,6 +155,17 @@ def test_operations_are_those_of_the_protocol(ops: object) -> None:
         (Job(after=(CONDITION,) * 2), with_answers(after=[True, False]), True),
         (Job(after=(CONDITION,) * 2), with_answers(after=[True, 1]), False),
         (Job(after=(CONDITION,)), with_answers(after=None), False),
+        (JOB, with_answers(value=0), False),
+        (ITEM, with_answers(), True),
+        (ITEM, with_answers(value={"ops": [None, False, 0, ""]}), True),
+        (ITEM, with_answers(ops=[{"op": "set", "key": "x", "value": 1}]), False),
+        (ITEM, with_answers(ops=[{"op": "delete", "key": "x"}]), False),
+        (ITEM, with_answers(entered=False), False),
+        (replace(ITEM, before=CONDITION), with_answers(entered=False), False),
+        (replace(ITEM, again=CONDITION), with_answers(again=True), False),
+        (replace(ITEM, again=CONDITION), with_answers(), True),
+        (replace(ITEM, after=(CONDITION,)), with_answers(after=[True]), False),
+        (replace(ITEM, after=(CONDITION,)), with_answers(), True),
     ],
 )
 def test_answers_fit_the_questions(job: Job, body: str, *, is_valid: bool) -> None:
@@ -163,6 +185,70 @@ def test_keys_are_counted_together_with_those_there_were() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("NaN", "NaN"),
+        ("1e999", "the result of item 7: result is inf"),
+        ("9223372036854775808", "the result of item 7: result is an integer beyond"),
+        ('{"a":[0,"\\ud800"]}', "the result of item 7: result['a'][1] is not valid text"),
+        ('{"\\udfff":1}', "not valid text"),
+        ("[" * 65 + "]" * 65, "nested 66 levels deep; 65 are allowed"),
+        ("[" * 100_000, "nested"),
+        ('{"a":1,"a":2}', "the key 'a' twice"),
+    ],
+    ids=range(8),
+)
+def test_a_result_is_judged_as_the_states_values_are(value: str, says: str) -> None:
+    verdict = judged(with_result(value), ITEM)
+    assert (verdict.reason, verdict.body) == (Reason.RESULT_INVALID, b"")
+    assert says in verdict.message
+
+
+@pytest.mark.parametrize(
+    "value", ["9223372036854775807", "[" * 64 + "]" * 64, '"\\ud83d\\ude00"', '"99999999999999999999"']
+)
+def test_a_good_result_is_passed_on(value: str) -> None:
+    body = with_result(value)
+    assert judged(body, ITEM) == Verdict(Reason.NONE, body=body.encode())
+
+
+def test_where_no_nesting_is_allowed_the_outcome_itself_still_is() -> None:
+    assert judged(with_result("1"), replace(ITEM, max_depth=0)).reason is Reason.NONE
+
+
+@given(json_values)
+def test_whatever_result_the_child_may_write_is_accepted(value: object) -> None:
+    assert judged(with_result(json.dumps(storable_result(0, value, 64))), ITEM).reason is Reason.NONE
+
+
+@pytest.mark.parametrize(
+    ("reads", "is_cut", "is_valid"),
+    [
+        (None, False, True),
+        ([], True, True),
+        (["", "a", "é", "\U0001f600"], False, True),
+        ([f"{n:04}" for n in range(1000)], True, True),
+        ([f"{n:04}" for n in range(1001)], True, False),
+        (["é" * 32_768], False, True),
+        (["é" * 32_769], False, False),
+        (["b", "a"], False, False),
+        (["a", "a"], False, False),
+        (["\ud800"], False, False),
+        ([1], False, False),
+        ([["a"]], False, False),
+        ("a", False, False),
+        (True, False, False),
+        ([], None, False),
+        ([], 1, False),
+    ],
+    ids=range(16),
+)
+@pytest.mark.parametrize("job", [JOB, ITEM], ids=["function", "item"])
+def test_what_was_read_is_a_bounded_sorted_list(job: Job, reads: object, is_cut: object, *, is_valid: bool) -> None:
+    assert (judged(with_answers(reads=reads, reads_cut=is_cut), job).reason is Reason.NONE) is is_valid
+
+
 def account(**changes: object) -> str:
     return json.dumps({"type": "E", "message": "m", "traceback": "t", "condition": None, "key": None, **changes})
 
@@ -173,6 +259,7 @@ def test_an_account_says_error_and_one_with_a_key_result_invalid() -> None:
     assert judged(account(), tag=ACCOUNT).reason is Reason.ERROR
     assert judged(account(key="k"), tag=ACCOUNT) == Verdict(Reason.RESULT_INVALID, "m", account(key="k").encode(), "E")
     assert judged(account(condition="state.n"), Job(after=(CONDITION,)), tag=ACCOUNT).reason is Reason.ERROR
+    assert judged(account(condition="state.n"), replace(ITEM, after=(CONDITION,)), tag=ACCOUNT).body == b""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from fake_engine import FakeContainer, FakeEngine, Peer, Script
+from tests.unit.sandbox.outcomes import NOTHING, an_outcome
 
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.model.limits import Limits
@@ -86,7 +87,7 @@ async def test_lines_heartbeats_and_then_the_result() -> None:
         await peer.say(Kind.HEARTBEAT, Used(0.1, 5).to_meta())
         await peer.lines("three")
         await peer.result(
-            b'{"ops":[{"op":"set","key":"k","value":[1]}],"entered":true,"again":null,"after":[]}',
+            an_outcome(ops=[{"op": "set", "key": "k", "value": [1]}]),
             used=Used(0.5, 7, 3),
             output_bytes=14,
         )
@@ -105,7 +106,7 @@ async def test_lines_heartbeats_and_then_the_result() -> None:
 
 
 HELLO = encode(Kind.HELLO, {"version": VERSION, "python": "3"})
-RESULT = encode(Kind.RESULT, Report().to_meta(), b'{"ops":[],"entered":true,"again":null,"after":[]}')
+RESULT = encode(Kind.RESULT, Report().to_meta(), NOTHING)
 
 
 async def say_hello_again(peer: Peer) -> None:
@@ -113,8 +114,7 @@ async def say_hello_again(peer: Peer) -> None:
 
 
 async def speak_after_the_result(peer: Peer) -> None:
-    body = b'{"ops":[],"entered":true,"again":null,"after":[]}'
-    await peer.stdout(encode(Kind.RESULT, Report().to_meta(), body) * 2)
+    await peer.stdout(RESULT * 2)
 
 
 async def speak_like_the_host(peer: Peer) -> None:
@@ -152,7 +152,7 @@ async def send_an_error_without_an_account(peer: Peer) -> None:
 
 
 async def send_a_result_with_a_reason(peer: Peer) -> None:
-    await peer.result(reason=Reason.OOM)
+    await peer.result(NOTHING, reason=Reason.OOM)
 
 
 async def log_no_list(peer: Peer) -> None:
@@ -193,8 +193,7 @@ async def test_whoever_breaks_the_protocol_is_killed(play: Play) -> None:
 async def test_a_result_over_the_jobs_limit_is_invalid() -> None:
     async def play(peer: Peer) -> None:
         value = "x" * 3_000
-        body = {"ops": [{"op": "set", "key": "k", "value": value}], "entered": True, "again": None, "after": []}
-        await peer.result(json.dumps(body).encode())
+        await peer.result(an_outcome(ops=[{"op": "set", "key": "k", "value": value}]))
 
     outcome = broken(await Stage(play).execute(Job(max_result_bytes=1000)))
     assert outcome.status is AttemptStatus.RESULT_INVALID

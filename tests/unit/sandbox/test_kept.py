@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fake_engine import FakeEngine, Peer
+from tests.unit.sandbox.outcomes import NOTHING
 
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine
@@ -40,13 +41,13 @@ async def keeping(peer: Peer) -> None:
             case "forged":
                 await peer.result(b'{"ops":[]}')
             case "slow to wipe":
-                await peer.result()
+                await peer.result(NOTHING)
                 await asyncio.sleep(0.2)
             case "never wiped":
-                await peer.result()
+                await peer.result(NOTHING)
                 await peer.hang()
             case _:
-                await peer.result(used=Used(0.5))
+                await peer.result(NOTHING, used=Used(0.5))
 
 
 async def drop(_: Sequence[LogLine]) -> None:

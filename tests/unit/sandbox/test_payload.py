@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
+from tests.unit.sandbox.outcomes import an_outcome
 
-from sandgraph.model.run import LogLine
+from sandgraph.model.run import LogLine, Usage
+from sandgraph.model.state import StateDiff
 from sandgraph.sandbox.payload import (
     Account,
     Answers,
@@ -21,8 +22,20 @@ from sandgraph.sandbox.payload import (
     read_used,
     read_version,
 )
-from sandgraph.sandbox.spec import CheckProblem
-from sandgraph_runner.protocol import Check, Condition, Frame, Job, Kind, ProtocolError, Reason, Report, Source, Used
+from sandgraph.sandbox.spec import CheckProblem, Succeeded
+from sandgraph_runner.protocol import (
+    Check,
+    Condition,
+    Frame,
+    Job,
+    Kind,
+    ProtocolError,
+    Reason,
+    Report,
+    Source,
+    Used,
+    replace,
+)
 
 
 def answers_of(body: bytes, job: Job) -> Answers:
@@ -34,20 +47,23 @@ def problems_of(body: bytes, check: Check) -> Sequence[CheckProblem]:
 
 
 ASKED = Condition(expression="True")
-OUTCOME: dict[str, Any] = {"ops": [], "entered": True, "again": None, "after": []}
-
-
-def outcome(**changed: object) -> bytes:
-    return json.dumps({**OUTCOME, **changed}).encode()
 
 
 def setting(value: str) -> bytes:
     """An outcome that sets a key to this JSON text."""
-    return outcome(ops=[{"op": "set", "key": "k", "value": "VALUE"}]).replace(b'"VALUE"', value.encode())
+    return an_outcome(ops=[{"op": "set", "key": "k", "value": "VALUE"}]).replace(b'"VALUE"', value.encode())
+
+
+ITEM = Job(function=Source("f", ""), item_key="items", item_index=7)
+
+
+def resulting(value: str) -> bytes:
+    """An outcome whose result for an item is this JSON text."""
+    return an_outcome(value="VALUE").replace(b'"VALUE"', value.encode())
 
 
 def test_an_outcome() -> None:
-    body = outcome(ops=[{"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]}, {"op": "delete", "key": "a"}])
+    body = an_outcome(ops=[{"op": "set", "key": "k", "value": [1, 2.5, "é", None, {}]}, {"op": "delete", "key": "a"}])
     answers = answers_of(body, Job())
     assert answers.diff.to_json() == [
         {"op": "delete", "key": "a"},
@@ -66,7 +82,7 @@ def test_an_outcome() -> None:
     ],
 )
 def test_answers_to_what_was_asked(job: Job, answers: dict[str, object]) -> None:
-    read = answers_of(outcome(**answers), job)
+    read = answers_of(an_outcome(**answers), job)
     assert {"entered": read.entered, "again": read.again, "after": list(read.after)} == {
         "entered": True,
         "again": None,
@@ -93,7 +109,7 @@ def test_answers_to_what_was_asked(job: Job, answers: dict[str, object]) -> None
 )
 def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
-        answers_of(outcome(**answers), job)
+        answers_of(an_outcome(**answers), job)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +120,14 @@ def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> 
         b"[]",
         b"{}",
         b"\xff\xfe{\x00}\x00",
-        outcome(next_node="end"),
-        outcome(ops={}),
-        outcome(ops=[{"op": "set", "key": "k"}]),
-        outcome(ops=[{"op": "set", "key": 1, "value": 1}]),
-        outcome(ops=[{"op": "append", "key": "k", "value": 1}]),
-        outcome(ops=[{"op": "set", "key": "k", "value": 1, "status": "succeeded"}]),
-        outcome(ops=[{"op": "delete", "key": "k"}] * 2),
-        b'{"ops":[],"entered":true,"again":null,"after":[],}',
+        an_outcome(next_node="end"),
+        an_outcome(ops={}),
+        an_outcome(ops=[{"op": "set", "key": "k"}]),
+        an_outcome(ops=[{"op": "set", "key": 1, "value": 1}]),
+        an_outcome(ops=[{"op": "append", "key": "k", "value": 1}]),
+        an_outcome(ops=[{"op": "set", "key": "k", "value": 1, "status": "succeeded"}]),
+        an_outcome(ops=[{"op": "delete", "key": "k"}] * 2),
+        an_outcome().replace(b"}", b",}"),
         setting("NaN"),
         setting("-Infinity"),
         setting("1e999"),
@@ -142,7 +158,7 @@ def test_the_bounds_of_an_outcome() -> None:
         answers_of(setting('"' + "x" * 100 + '"'), Job(max_result_bytes=100))
     many = [{"op": "set", "key": str(n), "value": 1} for n in range(21)]
     with pytest.raises(ProtocolError):
-        answers_of(outcome(ops=many), Job(max_keys=10))
+        answers_of(an_outcome(ops=many), Job(max_keys=10))
 
 
 def log(lines: object) -> Frame:
@@ -322,11 +338,11 @@ def test_what_is_no_version(frame: Frame) -> None:
 @pytest.mark.parametrize(
     ("value", "fits"),
     [
-        ([1] * 1000, True),
-        ([1] * 1100, False),
-        ([[]] * 1100, False),
-        ([{"a": 1}] * 540, False),
-        ([{"a": 1}] * 490, True),
+        ([1] * 2000, True),
+        ([1] * 2100, False),
+        ([[]] * 2100, False),
+        ([{"a": 1}] * 1040, False),
+        ([{"a": 1}] * 990, True),
         (['a,[{"\\ ,'] * 900, True),
         (",[{" * 5000, True),
     ],
@@ -335,11 +351,103 @@ def test_what_is_no_version(frame: Frame) -> None:
 def test_more_values_than_a_state_may_have_are_not_even_parsed(
     value: object, monkeypatch: pytest.MonkeyPatch, *, fits: bool
 ) -> None:
+    # What it says of reads counts among them, as much as that may be.
     job = Job(function=Source("f", ""), max_values=1000, max_keys=10)
-    body = json.dumps({**OUTCOME, "ops": [{"op": "set", "key": "k", "value": value}]}).encode()
+    body = an_outcome(ops=[{"op": "set", "key": "k", "value": value}])
+    result, item = an_outcome(value=value), replace(job, item_key="items")
     if fits:
         assert answers_of(body, job).diff
+        assert answers_of(result, item).value == value
         return
     monkeypatch.setattr(json, "loads", None)
-    with pytest.raises(ProtocolError, match="1000 values"):
+    for asked, said in ((job, body), (item, result)):
+        with pytest.raises(ProtocolError, match="1000 values"):
+            answers_of(said, asked)
+
+
+@pytest.mark.parametrize(
+    "value", [None, False, 0, "", [], {}, {"ops": [1, {"a": None}]}, [2**63 - 1, -1.5, "é"]], ids=repr
+)
+def test_the_result_for_an_item(value: object) -> None:
+    answers = answers_of(an_outcome(value=value, reads=["items"]), ITEM)
+    assert (answers.value, answers.diff.ops, answers.entered, answers.reads) == (value, (), True, ("items",))
+
+
+@pytest.mark.parametrize(
+    ("job", "body"),
+    [
+        (Job(), an_outcome(value=1)),
+        (Job(), an_outcome(value=False)),
+        (ITEM, an_outcome(ops=[{"op": "set", "key": "k", "value": 1}])),
+        (ITEM, an_outcome(ops=[{"op": "delete", "key": "k"}])),
+        (ITEM, an_outcome(entered=False)),
+        (ITEM, an_outcome(again=True)),
+        (ITEM, an_outcome(after=[True])),
+        (replace(ITEM, before=ASKED), an_outcome(entered=False)),
+        (replace(ITEM, again=ASKED), an_outcome(again=True)),
+        (replace(ITEM, after=(ASKED,)), an_outcome(after=[True])),
+        (ITEM, resulting("NaN")),
+        (ITEM, resulting("1e999")),
+        (ITEM, resulting("9223372036854775808")),
+        (ITEM, resulting(r'"\ud800"')),
+        (ITEM, resulting("[" * 65 + "]" * 65)),
+        (ITEM, resulting("[" * 100_000 + "]" * 100_000)),
+        (replace(ITEM, max_depth=0), resulting("[]")),
+        (ITEM, resulting("")),
+        (replace(ITEM, max_result_bytes=100), resulting('"' + "x" * 100 + '"')),
+    ],
+    ids=range(19),
+)
+def test_what_is_no_result_for_an_item(job: Job, body: bytes) -> None:
+    with pytest.raises(ProtocolError):
         answers_of(body, job)
+
+
+def test_a_result_of_the_greatest_depth() -> None:
+    assert answers_of(resulting("[" * 64 + "]" * 64), ITEM).value
+
+
+@pytest.mark.parametrize(
+    ("names", "is_cut", "expected"),
+    [
+        ([], False, ((), False)),
+        (["", "a", "é"], True, (("", "a", "é"), True)),
+        (None, False, ((), False)),
+        ([f"{n:04}" for n in range(1000)], True, (tuple(f"{n:04}" for n in range(1000)), True)),
+        (["x" * 65_536], False, (("x" * 65_536,), False)),
+    ],
+    ids=range(5),
+)
+def test_what_was_read(names: object, expected: object, *, is_cut: bool) -> None:
+    answers = answers_of(an_outcome(reads=names, reads_cut=is_cut), Job())
+    assert (answers.reads, answers.reads_cut) == expected
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reads": "a"},
+        {"reads": {"a": 1}},
+        {"reads": [1]},
+        {"reads": [None]},
+        {"reads": [["a"]]},
+        {"reads": ["b", "a"]},
+        {"reads": ["a", "a"]},
+        {"reads": ["\ud800"]},
+        {"reads": [f"{n:04}" for n in range(1001)]},
+        {"reads": ["x" * 65_537]},
+        {"reads": ["é" * 32_769]},
+        {"reads_cut": None},
+        {"reads_cut": 0},
+    ],
+    ids=range(13),
+)
+def test_what_cannot_have_been_read(changed: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        answers_of(an_outcome(**changed), Job())
+
+
+def test_an_outcome_with_what_it_used() -> None:
+    usage = Usage(wall_s=0.5)
+    answers = answers_of(an_outcome(value=[1], reads=["items"], reads_cut=True), ITEM)
+    assert answers.succeeded(usage) == Succeeded(StateDiff(), True, None, (), usage, [1], ("items",), True)  # noqa: FBT003
