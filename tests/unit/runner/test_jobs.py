@@ -33,6 +33,18 @@ def account(job: Job, state: dict[str, Any] | None = None) -> Account:
     return done
 
 
+def result(body: str, item: object = 3, state: dict[str, Any] | None = None, **job: Any) -> object:  # noqa: ANN401
+    """Return what the function of this code has as its result for an item, the second of three."""
+    found = outcome(item_job(body, **job), {**(state or {}), "items": [0, item, 0]})
+    assert (found["ops"], found["entered"], found["again"], found["after"]) == ([], True, None, [])
+    return found["value"]
+
+
+def item_job(body: str, **job: Any) -> Job:  # noqa: ANN401 - Job's fields
+    code = body if "def f(" in body or "f = " in body else f"def f(item):\n    {body}"
+    return Job(**{"function": Source("f", code), "item_key": "items", "item_index": 1, **job})
+
+
 def expressions(*texts: str) -> tuple[Condition, ...]:
     return tuple(Condition(expression=text) for text in texts)
 
@@ -258,9 +270,13 @@ def test_code_without_the_function_is_an_error(code: str, kind: str) -> None:
 
 
 def test_the_state_tells_which_attempt_this_is() -> None:
-    body = "return {'is': [state.run_id, state.node, state.iteration, state.attempt, state.idempotency_key]}"
-    found = ops(body, run_id="r", node="n", iteration=2, attempt=3, idempotency_key="k")
-    assert found == [("is", ["r", "n", 2, 3, "k"])]
+    names = ("run_id", "node", "iteration", "attempt", "idempotency_key", "scope")
+    asked = f"[{', '.join(f'state.{name}' for name in names)}]"
+    told: dict[str, Any] = dict(zip(names, ["r", "n", 2, 3, "k", "outer/inner"], strict=True))
+    assert ops(f"return {{'is': {asked}}}", **told) == [("is", list(told.values()))]
+    is_told = expressions(f"{asked} == {list(told.values())}")
+    assert outcome(Job(after=is_told, **told))["after"] == [True]
+    assert result(f"def f(item, state): return {asked}", **told) == list(told.values())
 
 
 def test_tools_are_loaded_when_they_are_invoked_and_may_invoke_each_other() -> None:
@@ -414,3 +430,239 @@ def test_what_is_not_reached_is_not_asked() -> None:
     raising = Condition(expression="1/0")
     assert outcome(Job(before=NO, again=raising))["entered"] is False
     assert outcome(Job(again=YES, after=(raising,)))["again"] is True
+
+
+# Items of a map.
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ("item * 2", 6),
+        ("None", None),
+        ("False", False),
+        ("[]", []),
+        ("{}", {}),
+        ("{'items': item}", {"items": 3}),
+        ("(1, (2.5, 'ü\u2028'))", [1, [2.5, "ü\u2028"]]),
+        ("2**63 - 1", 2**63 - 1),
+    ],
+)
+def test_what_a_maps_function_returns_is_the_result(returned: str, expected: object) -> None:
+    found = result(f"return {returned}")
+    assert repr(found) == repr(expected)
+
+
+WRAPPED = """
+import functools
+def twice(function):
+    @functools.wraps(function)
+    def wrapper(*args, **named):
+        return [function(*args, **named)] * 2
+    return wrapper
+@twice
+"""
+
+
+def test_any_other_outcome_has_no_result() -> None:
+    assert outcome(Job(function=source("return {'x': 1}")))["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def f(item): return [item]", [3]),
+        ("def f(item, state): return [item, state['n']]", [3, 5]),
+        ("def f(a, b, /): return [a, b['n']]", [3, 5]),
+        ("def f(a, b=None): return [a, b['n']]", [3, 5]),
+        ("def f(*both): return [both[0], both[1]['n']]", [3, 5]),
+        ("def f(item, *rest): return [item, len(rest)]", [3, 1]),
+        ("def f(item, *, state): return [item, state['n']]", [3, 5]),
+        ("def f(item, factor=2, *, state=None): return [factor, state['n']]", [2, 5]),
+        ("def f(item, *, other=1): return [other]", [1]),
+        ("def f(item, **named): return [named]", [{}]),
+        ("f = lambda item, state: [item, state['n']]", [3, 5]),
+        ("async def f(item, state): return [item, state['n']]", [3, 5]),
+        ("import asyncio\nasync def f(item):\n    await asyncio.sleep(0)\n    return item", 3),
+        ("class F:\n    def __call__(self, item): return [item]\nf = F()", [3]),
+        ("class F:\n    def __call__(self, item, state): return [item, state['n']]\nf = F()", [3, 5]),
+        ("class F:\n    def m(self, item): return [item]\nf = F().m", [3]),
+        ("class F:\n    def m(self, item, *, state): return [state['n']]\nf = F().m", [5]),
+        ("from functools import partial\ndef g(n, item): return [n, item]\nf = partial(g, 9)", [9, 3]),
+        ("f = abs", 3),
+        ("f = str", "3"),
+        ("def f(item): return [item]\nf.made_by = 'a decorator'", [3]),
+        (WRAPPED + "def f(item): return item", [3, 3]),
+        (WRAPPED + "def f(item, state): return state['n']", [5, 5]),
+        ("import functools\n@functools.cache\ndef f(item): return [item]", [3]),
+        ("class F:\n    __signature__ = 1\n    def __call__(self, item): return [item]\nf = F()", [3]),
+    ],
+    ids=range(25),
+)
+def test_a_maps_function_takes_the_item_and_the_state_where_it_asks_for_it(code: str, expected: object) -> None:
+    assert result(code, state={"n": 5}) == expected
+
+
+def test_live_functions_run_for_items_too() -> None:
+    job = item_job("pass")
+    done = run_job(job, b'{"items": [1, 2]}', callables={"f": lambda item, state: item + len(state["items"])})
+    assert isinstance(done, bytes)
+    assert json.loads(done)["value"] == 4
+
+
+def test_an_item_may_be_changed_without_effect_on_anything() -> None:
+    code = "def f(item, state):\n    item.append(4)\n    return [item, list(state['items'][1])]"
+    assert result(code, item=[3]) == [[3, 4], [3]]
+    assert result("item.append(4)", item=[3]) is None
+
+
+@pytest.mark.parametrize("change", ["state['x'] = 1", "state.set('x', 1)", "state.update(x=1)", "del state['items']"])
+def test_a_maps_function_that_sets_the_state_is_told(change: str) -> None:
+    told = account(item_job(f"def f(item, state):\n    {change}"), {"items": [0, 1]})
+    assert told.message.startswith("a map's function returns its result and cannot change the state (it ")
+    assert (told.type, told.reason, told.condition) == ("TypeError", Reason.ERROR, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "says", "kind"),
+    [
+        ("{1, 2}", "result is of the type set, which JSON does not have; use a list", "TypeError"),
+        ("{'a': [0, float('nan')]}", "result['a'][1] is nan, which JSON does not have; use None", "ValueError"),
+        ("[2**63]", "result[0] is an integer beyond ±2^63; store it as text", "ValueError"),
+        ("'\\ud800'", "result is not valid text", "ValueError"),
+        ("{1: 2}", "result has the key 1 of the type int; JSON keys are strings", "TypeError"),
+        ("[[[0]]]", "result[0][0] is nested deeper than the limit, or contains itself", "ValueError"),
+        ("'x' * 2000", "result is larger than the limit of 1000 bytes", "ValueError"),
+        ("'ä' * 480", "result is larger than the limit of 1000 bytes", "ValueError"),
+    ],
+)
+def test_a_result_that_cannot_be_stored_names_the_item_and_where(value: str, says: str, kind: str) -> None:
+    job = item_job(f"return {value}", max_depth=2, max_result_bytes=1000)
+    told = account(job, {"items": [0, 1]})
+    assert told.message.startswith(f"the result of item 1: {says}")
+    assert (told.type, told.key, told.reason) == (kind, "result", Reason.RESULT_INVALID)
+
+
+def test_the_state_is_no_result() -> None:
+    told = account(item_job("def f(item, state): return state"), {"items": [0, 1]})
+    assert told.message.endswith("is of the type ItemState, which JSON does not have; use its to_dict()")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        ("def f(item): raise ValueError('no')", "ValueError", "no"),
+        ("def f(item): raise SystemExit(3)", "SystemExit", "exit"),
+        ("def f(): return 1", "TypeError", "takes 0 positional arguments"),
+        ("def f(item): yield item", "TypeError", "the function 'f' returned a generator"),
+        ("x = 1\n# f(", "LookupError", "defines no 'f'"),
+        ("1/0\n# f(", "ZeroDivisionError", "division"),
+    ],
+)
+def test_what_goes_wrong_with_an_item_is_an_error_like_any_other(code: str, kind: str, says: str) -> None:
+    told = account(Job(function=Source("f", code), item_key="items"), {"items": [0]})
+    assert (told.type, told.key, told.reason) == (kind, None, Reason.ERROR)
+    assert says in told.message
+
+
+def test_no_condition_is_asked_for_an_item() -> None:
+    raising = Condition(expression="1/0")
+    assert result("return item", before=raising, again=raising, after=(raising,)) == 3
+
+
+# What was read.
+
+
+def reads(job: Job, state: dict[str, Any] | None = None) -> tuple[list[str], bool]:
+    found = outcome(job, state)
+    return found["reads"], found["reads_cut"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("pass", []),
+        ("state.set('b', 1); state.delete('a'); state.update(c=1)", []),
+        ("return {'a': state.get('b'), 'x': state.get('missing')}", ["b", "missing"]),
+        ("state['b']; 'a' in state; 'missing' in state", ["a", "b", "missing"]),
+        ("state.to_dict()", ["a", "b", "ü"]),
+        ("[key for key in state]; state.get('z')", ["a", "b", "z", "ü"]),
+        ("state['new'] = 1; len(state)", ["a", "b", "ü"]),
+        ("from enum import StrEnum\nclass Key(StrEnum):\n    A = 'a'\nreturn {'x': state[Key.A]}", ["a"]),
+        ("state.get(1); state.get(None); state.get((1, 2)); state.get('\\ud800')", []),
+        ("try: state['none']\nexcept KeyError: pass", ["none"]),
+        ("return {'a': WorkflowState({'q': 1}).get('q')}", []),
+        ("state._reads = None; return {'a': 1}", []),
+        ("state._reads.update([1, b'x', object(), None])", ["a", "b", "ü"]),
+        ("def f(state):\n    state.get('a')\n    return state", ["a"]),
+    ],
+)
+def test_the_outcome_says_what_the_function_read(body: str, expected: list[str]) -> None:
+    assert reads(Job(function=source(body)), {"b": 1, "a": 2, "ü": 3})[0] == expected
+
+
+def test_it_says_what_conditions_read_too() -> None:
+    job = Job(
+        function=source("state['new'] = state['n']"),
+        before=Condition(expression="state.first"),
+        again=Condition(function=source("return 'again' in state", "again")),
+        after=expressions("state.new == 1", "state.get('gone') is None", "state.node == ''"),
+    )
+    assert reads(job, {"n": 1, "first": True, "last": 0}) == (["again", "first", "gone", "n", "new"], False)
+    assert reads(Job(after=expressions("len(state) == 2")), {"a": 1, "b": 2}) == (["a", "b"], False)
+    assert reads(Job(before=NO, function=source("state['n']")), {"n": 1}) == ([], False)
+
+
+def test_a_map_reads_its_items_and_what_its_function_asks_for() -> None:
+    state = {"items": [1, 2], "n": 1, "m": 2}
+    assert reads(item_job("return item"), state) == (["items"], False)
+    assert reads(item_job("def f(item, state): return 1"), state) == (["items"], False)
+    assert reads(item_job("def f(item, state): return state.get('n')"), state) == (["items", "n"], False)
+    assert reads(item_job("def f(item, state): return list(state)"), state) == (["items", "m", "n"], False)
+
+
+def test_of_very_many_keys_the_first_are_told() -> None:
+    state = {f"k{number:04}": 0 for number in range(1001)}
+    told, is_cut = reads(Job(function=source("len(state)")), state)
+    assert (told, is_cut) == (list(state)[:1000], True)
+    del state["k1000"]
+    assert reads(Job(function=source("len(state)")), state) == (list(state), False)
+    # Not even to have asked for ever more is an error.
+    told, is_cut = reads(Job(function=source("for i in range(20_000): state.get(f'm{i}')")), {})
+    assert (len(told), is_cut) == (1000, True)
+
+
+def test_of_very_long_keys_the_first_are_told() -> None:
+    state = {f"{number}" + "ü" * 5000: 0 for number in range(9)}
+    told, is_cut = reads(Job(function=source("len(state)")), state)
+    assert (told, is_cut) == (list(state)[:6], True)
+
+
+def test_what_was_read_never_makes_an_outcome_too_large() -> None:
+    state = {f"key number {number}": 0 for number in range(100)}
+    job = Job(function=source("len(state); return {'x': 'y' * 800}"), max_result_bytes=1000)
+    done = run_job(job, json.dumps(state).encode())
+    assert isinstance(done, bytes)
+    assert len(done) <= 1000
+    found = json.loads(done)
+    assert (found["ops"][0]["value"], found["reads_cut"]) == ("y" * 800, True)
+    assert 1 <= len(found["reads"]) < 10
+    item = item_job("def f(item, state): return [len(state), 'y' * 800]", max_result_bytes=1000)
+    some, is_cut = reads(item, {**state, "items": [0, 1]})
+    assert some[0] == "items"
+    assert (1 < len(some) < 10, is_cut) == (True, True)
+
+
+def test_threads_that_go_on_reading_do_no_harm() -> None:
+    body = """
+    import threading
+    def f(state):
+        def read():
+            for number in range(200_000):
+                state.get(f"k{number % 900}")
+        for _ in range(4): threading.Thread(target=read, daemon=True).start()
+        return {"x": 1}
+    """
+    for _ in range(5):
+        found = outcome(Job(function=source(body)))
+        assert found["reads"] is not None

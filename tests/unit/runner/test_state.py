@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from sandgraph_runner.state import ExpressionState, ReadOnlyState, WorkflowState
+from sandgraph_runner.protocol import MAX_READS
+from sandgraph_runner.state import ExpressionState, ItemState, ReadOnlyState, WorkflowState
 
 
 def test_it_reads_and_writes_like_a_mapping() -> None:
@@ -77,10 +79,12 @@ def test_to_dict_is_a_deep_copy() -> None:
 
 
 def test_it_tells_where_it_is() -> None:
-    state = WorkflowState(run_id="r", node="n", iteration=2, attempt=3, idempotency_key="k")
+    state = WorkflowState(run_id="r", node="n", iteration=2, attempt=3, idempotency_key="k", scope="s")
     assert (state.run_id, state.node, state.iteration, state.attempt, state.idempotency_key) == ("r", "n", 2, 3, "k")
-    with pytest.raises(AttributeError):
-        state.run_id = "other"  # type: ignore[misc]
+    assert (state.scope, WorkflowState().scope) == ("s", "")
+    for name in ("run_id", "scope"):
+        with pytest.raises(AttributeError):
+            setattr(state, name, "other")
     with pytest.raises(AttributeError):
         state.counter = 1  # type: ignore[attr-defined]
 
@@ -98,6 +102,92 @@ def test_a_condition_cannot_change_it() -> None:
         state["a"] = 1
     with pytest.raises(TypeError):
         del state["a"]
+
+
+def test_a_maps_function_cannot_change_it_and_is_told_what_to_do() -> None:
+    given = {"a": [1]}
+    state = ItemState(given, node="n")
+    state["a"].append(2)
+    assert (given, state.node) == ({"a": [1]}, "n")
+    for change in (
+        lambda: state.set("a", 1),
+        lambda: state.delete("a"),
+        lambda: state.update(a=1),
+        lambda: state.__setitem__("a", 1),
+        lambda: state.__delitem__("a"),
+    ):
+        with pytest.raises(TypeError, match="a map's function returns its result and cannot change the state"):
+            change()
+
+
+ALL = None
+EACH: list[tuple[str, set[str | None]]] = [
+    ("pass", set()),
+    ("state.get('a')", {"a"}),
+    ("state.get('none', 1)", {"none"}),
+    ("state['a']", {"a"}),
+    ("state['none']", {"none"}),
+    ("'a' in state", {"a"}),
+    ("'none' not in state", {"none"}),
+    ("state.get(Name('a'))", {"a"}),
+    ("state.keys()", {ALL}),
+    ("state.values()", {ALL}),
+    ("state.items()", {ALL}),
+    ("state.to_dict()", {ALL}),
+    ("list(state)", {ALL}),
+    ("dict(state)", {ALL, "a", "b"}),
+    ("len(state)", {ALL}),
+    ("bool(state)", {ALL}),
+    ("repr(state)", {ALL}),
+    ("copy.copy(state)", {ALL}),
+    ("copy.deepcopy(state)", {ALL}),
+    ("state.node + state.scope", set()),
+    ("3 in state", set()),
+    ("[] in state", set()),
+]
+
+
+class Name(str):
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize(("statement", "expected"), EACH)
+@pytest.mark.parametrize("kind", [WorkflowState, ReadOnlyState, ItemState])
+def test_it_notes_which_keys_are_read(kind: type[WorkflowState], statement: str, expected: set[str | None]) -> None:
+    state = kind({"a": [1], "b": 2})
+    with suppress(KeyError, TypeError):
+        exec(statement, {"state": state, "copy": copy, "Name": Name})
+    assert state._reads == expected
+    assert {type(key) for key in state._reads} <= {str, type(None)}
+
+
+def test_to_write_is_not_to_read() -> None:
+    state = WorkflowState({"a": 1, "b": 1, "c": 1})
+    state.set("a", 2)
+    state["b"] = 3
+    state.update(c=4)
+    state.delete("a")
+    del state["b"]
+    assert state._reads == set()
+
+
+def test_an_expression_notes_the_attributes_that_are_keys() -> None:
+    state: Any = ExpressionState({"counter": 1, "_own": 2, "items": 3}, node="n")
+    assert (state.counter, state._own, state.items, state.node) == (1, 2, 3, "n")
+    assert state.scope == ""
+    assert getattr(state, "missing", None) is None
+    assert state._reads == {"counter", "_own", "items", "missing"}
+
+
+def test_names_that_are_not_there_fill_no_memory() -> None:
+    state = WorkflowState({"a": 1})
+    for number in range(5000):
+        assert state.get(f"k{number}") is None
+    assert len(state._reads) == MAX_READS + 1
 
 
 def test_an_expression_reads_keys_as_attributes() -> None:
