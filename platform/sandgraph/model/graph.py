@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -202,6 +202,8 @@ def problems(graph: Graph, ceiling: Limits) -> list[Problem]:
         ceiling: The highest limits a node may ask for.
     """
     found = [*_names(graph), *_start(graph), *_range("max_steps", graph.max_steps, 1)]
+    if graph.max_concurrent_runs is not None:
+        found += _range("max_concurrent_runs", graph.max_concurrent_runs, 1)
     if graph.timeout_s is not None:
         found += _range("timeout_s", graph.timeout_s, FLOOR.timeout_s)
     for index, node in enumerate(graph.nodes):
@@ -244,24 +246,81 @@ def _start(graph: Graph) -> Iterator[Problem]:
 
 
 def _node(node: Node, path: str, ceiling: Limits) -> Iterator[Problem]:
-    is_loop = node.type is NodeType.LOOP
-    if node.type in {NodeType.START, NodeType.END} and node.function is not None:
-        yield Problem(f"{path}.function", "function_not_allowed", f"A node of type {node.type} runs no function.")
-    if is_loop and node.function is None:
-        yield Problem(f"{path}.function", "function_required", "A loop needs the function that is its body.")
-    if is_loop and node.max_iterations is None:
-        yield Problem(f"{path}.max_iterations", "unbounded_loop", "A loop needs max_iterations, so that it ends.")
-    if not is_loop and node.condition is not None:
-        yield Problem(f"{path}.condition", "condition_not_allowed", "Only a loop has a condition; put it on an edge.")
-    if not is_loop and node.max_iterations is not None:
-        yield Problem(f"{path}.max_iterations", "max_iterations_not_allowed", "Only a loop has max_iterations.")
-    if is_loop and node.max_iterations is not None:
+    needed, allowed = _FIELDS[node.type]
+    for name, default in _SPECIAL.items():
+        given = getattr(node, name) != default
+        if given and name not in needed and name not in allowed:
+            yield Problem(f"{path}.{name}", f"{name}_not_allowed", _not_allowed(name, node.type))
+        elif not given and name in needed:
+            code, message = needed[name]
+            yield Problem(f"{path}.{name}", code, message)
+    if node.max_iterations is not None and node.type is NodeType.LOOP:
         yield from _range(f"{path}.max_iterations", node.max_iterations, 1)
+    if node.type is NodeType.MAP:
+        yield from _range(f"{path}.max_concurrency", node.max_concurrency, 1, MAX_CONCURRENCY)
+    if node.timeout_s is not None:
+        yield from _range(f"{path}.timeout_s", node.timeout_s, 0)
+    if node.type is NodeType.WAIT and node.event is None and node.timeout_s is None:
+        yield Problem(f"{path}.event", "event_required", "A wait needs the event that ends it, or timeout_s, or both.")
     if node.join is not None:
         yield from _range(f"{path}.join", node.join, 1)
     yield from node.limits.above(ceiling, f"{path}.limits")
     yield from node.limits.below(FLOOR, f"{path}.limits")
     yield from _retry(node.retry, f"{path}.retry")
+
+
+#: Fields that only some types of nodes have, and what they are where a document does not say.
+_SPECIAL: Mapping[str, object] = {
+    "function": None,
+    "condition": None,
+    "max_iterations": None,
+    "items": None,
+    "into": None,
+    "max_concurrency": DEFAULT_CONCURRENCY,
+    "event": None,
+    "timeout_s": None,
+    "graph_id": None,
+    "inputs": None,
+    "outputs": None,
+}
+
+#: By type: the special fields it needs, each with the code and the message where it is missing; and those it may have.
+_FIELDS: Mapping[NodeType, tuple[Mapping[str, tuple[str, str]], frozenset[str]]] = {
+    NodeType.START: ({}, frozenset()),
+    NodeType.END: ({}, frozenset()),
+    NodeType.STANDARD: ({}, frozenset({"function"})),
+    NodeType.LOOP: (
+        {
+            "function": ("function_required", "A loop needs the function that is its body."),
+            "max_iterations": ("unbounded_loop", "A loop needs max_iterations, so that it ends."),
+        },
+        frozenset({"condition"}),
+    ),
+    NodeType.MAP: (
+        {
+            "function": ("function_required", "A map needs the function that it runs for each item."),
+            "items": ("items_required", "A map needs the state key of the list that it runs over."),
+            "into": ("into_required", "A map needs the state key that gets the results."),
+        },
+        frozenset({"max_concurrency", "timeout_s"}),
+    ),
+    NodeType.WAIT: ({}, frozenset({"event", "into", "timeout_s"})),
+    NodeType.SUBGRAPH: (
+        {"graph_id": ("graph_id_required", "A subgraph needs the graph_id of the graph version that it runs.")},
+        frozenset({"inputs", "outputs", "timeout_s"}),
+    ),
+}
+
+
+def _not_allowed(name: str, kind: NodeType) -> str:
+    if name == "function":
+        return f"A node of type {kind} runs no function."
+    if name == "condition":
+        return "Only a loop has a condition; put it on an edge."
+    owners = [str(each) for each, (needed, allowed) in _FIELDS.items() if name in needed or name in allowed]
+    listed = " or ".join(f"a {owner}" for owner in owners)
+    hint = "; the time of an attempt is limits.timeout_s" if name == "timeout_s" else ""
+    return f"Only {listed} has {name}{hint}."
 
 
 def _retry(retry: Retry, path: str) -> Iterator[Problem]:

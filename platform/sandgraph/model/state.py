@@ -64,6 +64,10 @@ class StateDiff:
         kept = tuple(op for op in self.ops if isinstance(op, SetKey) or op.key in state)
         return self if len(kept) == len(self.ops) else StateDiff(kept)
 
+    def reduced(self, before: State, reducers: Mapping[str, object]) -> StateDiff:
+        """To be built."""
+        return self
+
     def to_json(self) -> list[dict[str, Json]]:
         """Return ``[{"op": "set", "key": …, "value": …}, {"op": "delete", "key": …}]``."""
         return [
@@ -132,6 +136,11 @@ class View:
     def initial(cls, state: State) -> View:
         """Return the view of commit 0."""
         return cls((0,), state, dict.fromkeys(state, 0))
+
+    def inside(self, inputs: Sequence[tuple[str, str]] | None) -> View:
+        """To be built."""
+        state = self.state if inputs is None else {i: self.state[o] for i, o in inputs if o in self.state}
+        return View(self.heads, state, dict.fromkeys(state, self.heads[0]))
 
     def after(self, number: int, diff: StateDiff) -> View:
         """Return the view after this branch made a commit."""

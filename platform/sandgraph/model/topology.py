@@ -281,7 +281,8 @@ def _idle(graph: Graph, outgoing: Adjacency, back_edges: frozenset[int]) -> Iter
     followed: list[tuple[tuple[str, bool], tuple[str, bool]]] = []
     for node in graph.nodes:
         edges = [(i, graph.edges[i]) for i in outgoing[node.name]]
-        if node.function is None and not any(edge.condition for _, edge in edges):
+        works = node.function is not None or node.type in {NodeType.WAIT, NodeType.SUBGRAPH}
+        if not works and not any(edge.condition for _, edge in edges):
             on_success = [i for i, edge in edges if Outcome.SUCCEEDED in edge.on]
             taken = [i for i in on_success if not graph.edges[i].default] or on_success
             followed += (
