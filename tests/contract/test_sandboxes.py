@@ -254,6 +254,74 @@ async def test_a_loops_questions(
     assert attempt.printed == (["called"] if entered else [])
 
 
+async def item(sandboxes: Sandboxes, body: str, items: list[object], index: int = 0, **more: Any) -> Attempt:  # noqa: ANN401
+    """Run ``f(item, state)`` with this body for one of a map's items."""
+    code = "def f(item, state):\n" + "\n".join(f"    {line}" for line in body.splitlines())
+    order = {"function": Source("f", code), "item_key": "items", "item_index": index, **more}
+    return await run(sandboxes, state={"items": items, "factor": 10}, **order)
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {"a": [1.5, None, "é\u2028"]}, 2**63 - 1], ids=repr)
+async def test_what_a_maps_function_returns_is_the_items_result(sandboxes: Sandboxes, value: object) -> None:
+    attempt = await item(sandboxes, "return item", [0, value], 1)
+    assert (attempt.succeeded.value, attempt.changes) == (value, {})
+    assert repr(attempt.succeeded.value) == repr(value)
+    assert (attempt.succeeded.entered, attempt.succeeded.again, attempt.succeeded.after) == (True, None, ())
+
+
+async def test_a_maps_function_may_take_the_item_alone(sandboxes: Sandboxes) -> None:
+    code = "import asyncio\nasync def f(item):\n    await asyncio.sleep(0)\n    print(item)\n    return item * 2\n"
+    attempt = await item(sandboxes, "", [1, 4], 1, function=Source("f", code))
+    assert (attempt.succeeded.value, attempt.printed) == (8, ["4"])
+    assert attempt.succeeded.reads == ("items",)
+
+
+async def test_a_maps_function_reads_the_state_but_cannot_change_it(sandboxes: Sandboxes) -> None:
+    attempt = await item(sandboxes, "return item * state['factor']", [1, 4], 1)
+    assert (attempt.succeeded.value, attempt.succeeded.reads) == (40, ("factor", "items"))
+    attempt = await item(sandboxes, "state['x'] = 1", [1])
+    assert attempt.broken.status is AttemptStatus.ERROR
+    assert attempt.broken.failure.message == (
+        "a map's function returns its result and cannot change the state (it set 'x' to a int)"
+    )
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "{1, 2}", "2**63", "'\\ud800'", "[[[[]]]]", "'x' * 70_000"])
+async def test_a_result_that_cannot_be_stored_names_its_item(sandboxes: Sandboxes, value: str) -> None:
+    attempt = await item(sandboxes, f"return {value}", [0, 0, 0], 2, max_depth=3, max_result_bytes=60_000)
+    assert attempt.broken.status is AttemptStatus.RESULT_INVALID
+    assert attempt.broken.failure.message.startswith("the result of item 2: result")
+
+
+async def test_a_maps_function_that_raises_is_an_error(sandboxes: Sandboxes) -> None:
+    attempt = await item(sandboxes, "return 1 / item", [0])
+    assert (attempt.broken.status, attempt.broken.failure.type) == (AttemptStatus.ERROR, "ZeroDivisionError")
+    assert "return 1 / item" in (attempt.broken.failure.traceback or "")
+
+
+async def test_no_condition_is_asked_for_an_item(sandboxes: Sandboxes) -> None:
+    raising = Condition(expression="1 / 0")
+    attempt = await item(sandboxes, "return item", [3], before=raising, again=raising, after=(raising,))
+    assert (attempt.succeeded.value, attempt.succeeded.after) == (3, ())
+
+
+async def test_a_large_result_comes_back(sandboxes: Sandboxes) -> None:
+    attempt = await item(sandboxes, "return [[i, i / 3] for i in range(item)]", [50_000])
+    assert attempt.succeeded.value == [[i, i / 3] for i in range(50_000)]
+
+
+async def test_what_was_read_is_told(sandboxes: Sandboxes) -> None:
+    after = (Condition(expression="state.asked > 0"), Condition(expression="'absent' in state"))
+    attempt = await run(
+        sandboxes, "state.set('w', state.get('b', 0))\nreturn {'x': state['a']}", {"a": 1, "asked": 1}, after=after
+    )
+    assert (attempt.succeeded.reads, attempt.succeeded.reads_cut) == (("a", "absent", "asked", "b"), False)
+    attempt = await run(sandboxes, "state.set('w', 1)", {"a": 1})
+    assert (attempt.succeeded.reads, attempt.succeeded.value) == ((), None)
+    attempt = await run(sandboxes, "len(state)", {f"{number:04}": 0 for number in range(1200)})
+    assert (len(attempt.succeeded.reads), attempt.succeeded.reads_cut) == (1000, True)
+
+
 async def test_tools_are_there_inside(sandboxes: Sandboxes) -> None:
     shout = Source("shout", "def shout(text, mark='!'):\n    return text.upper() + mark\n")
     body = "return {'x': get_global_registry().invoke('shout', 'hey', mark='?')}"
@@ -269,9 +337,14 @@ async def test_an_unknown_tool_is_an_error(sandboxes: Sandboxes) -> None:
 
 async def test_who_it_is_can_be_asked(sandboxes: Sandboxes) -> None:
     attempt = await run(
-        sandboxes, "return {'x': [state.run_id, state.node, state.attempt]}", run_id="r", node="n", attempt=3
+        sandboxes,
+        "return {'x': [state.run_id, state.node, state.attempt, state.scope]}",
+        run_id="r",
+        node="n",
+        attempt=3,
+        scope="outer/inner",
     )
-    assert attempt.changes == {"x": ["r", "n", 3]}
+    assert attempt.changes == {"x": ["r", "n", 3, "outer/inner"]}
 
 
 async def test_time_out(sandboxes: Sandboxes) -> None:

@@ -36,7 +36,7 @@ def say(document, tag=b'R', length=None):
     return struct.pack('>cI', tag, len(body) if length is None else length) + body
 def sets(**values):
     ops = [{'op': 'set', 'key': k, 'value': v} for k, v in sorted(values.items())]
-    return {'ops': ops, 'entered': True, 'again': None, 'after': []}
+    return {'ops': ops, 'entered': True, 'again': None, 'after': [], 'value': None, 'reads': [], 'reads_cut': False}
 pipe = result_pipe()
 """
 
@@ -76,6 +76,28 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         Attack.of(FORGE + "os.write(pipe, say({**sets(x=1), 'again': True}))"),
         {"result_invalid"},
         {},
+    ),
+    "5b a result for an item that it was not given": (
+        Attack.of(FORGE + "os.write(pipe, say({**sets(x=1), 'value': [1]}))"),
+        {"result_invalid"},
+        {},
+    ),
+    "5c claims to have read what is no list of keys": (
+        Attack.of(FORGE + "os.write(pipe, say({**sets(x=1), 'reads': [{'key': 'a'}]}))"),
+        {"result_invalid"},
+        {},
+    ),
+    "5d claims to have read more than may be told": (
+        Attack.of(FORGE + "os.write(pipe, say({**sets(x=1), 'reads': sorted(str(n) for n in range(100_000))}))"),
+        {"result_invalid"},
+        {},
+    ),
+    "5e tampers with what it is said to have read": (
+        Attack.of(
+            "state._reads.update([1, b'x', object(), '\\ud800', 'k' * 10**6])\nstate._reads = 3\nreturn {'x': 1}"
+        ),
+        {"succeeded"},
+        {"x": 1},
     ),
     "9 kills whatever it may": (
         Attack.of("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nstate.set('alive', True)"),
@@ -205,7 +227,7 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
         {},
     ),
     "19f one key twice": (
-        Attack.of(FORGE + 'os.write(pipe, say(b\'{"ops":[],"entered":true,"again":null,"after":[],"ops":[]}\'))'),
+        Attack.of(FORGE + "os.write(pipe, say(json.dumps(sets()).encode()[:-1] + b',\"ops\":[]}'))"),
         {"result_invalid"},
         {},
     ),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.unit.runner.driver import Ended, is_gone
 
-from sandgraph_runner.protocol import Kind, Reason, Report, encode
+from sandgraph_runner.protocol import Condition, Kind, Reason, Report, encode
 
 Run = Callable[..., Ended]
 
@@ -125,6 +125,35 @@ def test_what_is_no_outcome_is_invalid(run: Run, written: bytes, says: str) -> N
     report = run(PIPE + f"os.write(fd, {written!r})\nimport time; time.sleep(60)").report
     assert report.reason is Reason.RESULT_INVALID
     assert says in report.message
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (message(outcome(x=1)), "changes the state"),
+        (message({**outcome(), "entered": False}), "'entered'"),
+        (message({**outcome(), "after": [True]}), "'after'"),
+        (message({**outcome(), "again": True}), "'again'"),
+        (message({**outcome(), "value": 2**70}), "the result of item 1: result is an integer beyond"),
+    ],
+)
+def test_what_is_no_outcome_for_an_item_is_invalid(run: Run, written: bytes, says: str) -> None:
+    asked = Condition(expression="True")
+    job: dict[str, object] = {"item_key": "items", "item_index": 1, "before": asked, "again": asked, "after": (asked,)}
+    report = run(PIPE + f"os.write(fd, {written!r})\nimport time; time.sleep(60)", {"items": [1, 2]}, **job).report
+    assert report.reason is Reason.RESULT_INVALID
+    assert says in report.message
+
+
+def test_a_result_may_be_forged_by_whom_it_belongs_to(run: Run) -> None:
+    written = message({**outcome(), "value": {"x": 1}, "reads": None, "reads_cut": True})
+    ended = run(PIPE + f"os.write(fd, {written!r})\nimport time; time.sleep(60)", {"items": [1]}, item_key="items")
+    assert ended.outcome["value"] == {"x": 1}
+
+
+def test_who_breaks_what_says_what_was_read_still_has_a_result(run: Run) -> None:
+    ended = run("import builtins; builtins.sorted = None; return state", {"items": [5]}, item_key="items")
+    assert (ended.outcome["value"], ended.outcome["reads"], ended.outcome["reads_cut"]) == (5, None, False)
 
 
 def test_half_an_outcome_is_none(run: Run) -> None:

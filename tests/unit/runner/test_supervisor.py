@@ -57,6 +57,28 @@ def test_a_function_changes_the_state(run: Run) -> None:
     assert (ended.report.used.peak_memory_bytes or 0) > 1024 * 1024
 
 
+def test_a_function_has_a_result_for_an_item(run: Run) -> None:
+    body = "async def f(item, state):\n    return {'of': item, 'all': len(state['items']), 'in': state.scope}"
+    ended = run(body, {"items": ["a", "b"], "n": 1}, item_key="items", item_index=1, scope="outer")
+    assert ended.outcome == {
+        "ops": [],
+        "entered": True,
+        "again": None,
+        "after": [],
+        "value": {"of": "b", "all": 2, "in": "outer"},
+        "reads": ["items"],
+        "reads_cut": False,
+    }
+
+
+def test_a_result_that_cannot_be_stored_is_told_with_its_item(run: Run) -> None:
+    ended = run("return [{1}]", {"items": [1, 2]}, item_key="items", item_index=1)
+    assert ended.report.reason is Reason.RESULT_INVALID
+    assert ended.report.message == (
+        "the result of item 1: result[0] is of the type set, which JSON does not have; use a list"
+    )
+
+
 def test_what_raises_is_an_error_with_an_account(run: Run) -> None:
     ended = run("a = 1\nreturn a / 0")
     assert ended.report.reason is Reason.ERROR
