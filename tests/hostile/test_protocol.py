@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Attack, set[str], dict[str, object]]] = {
     ),
     "5e tampers with what it is said to have read": (
         Attack.of(
-            "state._reads.update([1, b'x', object(), '\\ud800', 'k' * 10**6])\nstate._reads = 3\nreturn {'x': 1}"
+            "state._reads.update([1, b'x', object(), '\\ud800', 'k' * 10**6])\nstate.set('x', 1)\nstate._reads = 3"
         ),
         {"succeeded"},
         {"x": 1},
