@@ -74,7 +74,9 @@ def test_a_diff_as_json_and_back() -> None:
         ([{"op": "set", "key": 1, "value": 1}], "neither"),
         ([{"op": "set", "key": "a", "value": 1, "more": 1}], "neither"),
         ([{"op": "delete", "key": "a", "value": 1}], "neither"),
-        ([{"op": "append", "key": "a", "value": 1}], "neither"),
+        ([{"op": "append", "key": "a", "value": 1}], "the key .a.: append needs an array and not a number"),
+        ([{"op": "push", "key": "a", "value": 1}], "neither"),
+        ([{"op": "append", "key": "a", "value": [1], "more": 1}], "neither"),
         ([{"op": "set", "key": "a", "value": 1}, {"op": "delete", "key": "a"}], "'a' has two operations"),
     ],
 )
