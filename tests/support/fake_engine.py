@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import socket
 import struct
 from collections import defaultdict, deque
@@ -16,6 +17,23 @@ from sandgraph.sandbox.engine import Engine
 from sandgraph.sandbox.observed import ContainerState, ContainerUsage, EngineFacts, Labelled
 from sandgraph.settings import load_settings
 from sandgraph_runner.protocol import VERSION, Decoder, Frame, Kind, Report, encode
+
+
+def an_outcome(**changed: object) -> bytes:
+    """Return an outcome in which these fields are other than in one that changes nothing."""
+    nothing = {
+        "ops": [],
+        "entered": True,
+        "again": None,
+        "after": [],
+        "value": None,
+        "reads": [],
+        "reads_cut": False,
+    }
+    return json.dumps({**nothing, **changed}).encode()
+
+
+NOTHING = an_outcome()
 
 
 class Peer:
@@ -40,7 +58,7 @@ class Peer:
     async def lines(self, *texts: str) -> None:
         await self.say(Kind.LOG, {"lines": [["stdout", 0.1, text, False] for text in texts]})
 
-    async def result(self, body: bytes = b'{"ops":[],"entered":true,"again":null,"after":[]}', **report: Any) -> None:  # noqa: ANN401
+    async def result(self, body: bytes = NOTHING, **report: Any) -> None:  # noqa: ANN401
         await self.say(Kind.RESULT, Report(**report).to_meta(), body)
 
     async def hello(self) -> None:

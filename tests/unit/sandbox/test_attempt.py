@@ -9,8 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from fake_engine import FakeContainer, FakeEngine, Peer, Script
-from tests.unit.sandbox.outcomes import NOTHING, an_outcome
+from fake_engine import NOTHING, FakeContainer, FakeEngine, Peer, Script, an_outcome
 
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.model.limits import Limits

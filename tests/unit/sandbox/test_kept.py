@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from fake_engine import FakeEngine, Peer
-from tests.unit.sandbox.outcomes import NOTHING
+from fake_engine import NOTHING, FakeEngine, Peer
 
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, LogLine

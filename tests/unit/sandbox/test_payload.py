@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from tests.unit.sandbox.outcomes import an_outcome
+from fake_engine import an_outcome
 
 from sandgraph.model.run import LogLine, Usage
 from sandgraph.model.state import StateDiff

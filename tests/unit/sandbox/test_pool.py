@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from fake_engine import FakeContainer, Peer
-from tests.unit.sandbox.outcomes import FakeEngine, obliging
+from fake_engine import FakeContainer, FakeEngine, Peer, obliging
 
 from sandgraph.errors import EngineUnavailable, SandboxLost
 from sandgraph.model.limits import Limits
