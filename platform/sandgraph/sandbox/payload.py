@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from sandgraph.model.run import LogLine, Usage
-from sandgraph.model.state import Json, StateDiff
+from sandgraph.model.state import Json, ReduceKey, StateDiff
 from sandgraph.sandbox.spec import CheckProblem, Succeeded
 from sandgraph_runner.protocol import (
     ACCOUNT_FIELDS,
@@ -135,6 +135,9 @@ def read_answers(text: str, job: Job) -> Answers:
         diff = StateDiff.from_json(ops)
     except ValueError as wrong:
         raise ProtocolError(str(wrong)) from None
+    if any(isinstance(op, ReduceKey) for op in diff.ops):
+        # What a change amounts to is told where it is committed, by what it was before.
+        raise ProtocolError("an operation is neither a set nor a delete of a key")
     if not isinstance(entered, bool) or not (again is None or isinstance(again, bool)):
         raise ProtocolError("an outcome's answers are neither true nor false")
     if not isinstance(after, list) or not all(isinstance(each, bool) for each in after):

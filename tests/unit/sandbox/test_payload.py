@@ -125,6 +125,8 @@ def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> 
         an_outcome(ops=[{"op": "set", "key": "k"}]),
         an_outcome(ops=[{"op": "set", "key": 1, "value": 1}]),
         an_outcome(ops=[{"op": "append", "key": "k", "value": 1}]),
+        an_outcome(ops=[{"op": "append", "key": "k", "value": [1]}]),
+        an_outcome(ops=[{"op": "add", "key": "k", "value": 1}]),
         an_outcome(ops=[{"op": "set", "key": "k", "value": 1, "status": "succeeded"}]),
         an_outcome(ops=[{"op": "delete", "key": "k"}] * 2),
         an_outcome().replace(b"}", b",}"),
@@ -140,7 +142,7 @@ def test_answers_to_what_was_not_asked(job: Job, answers: dict[str, object]) -> 
         setting("[" * 100_000 + "]" * 100_000),
         setting(r'"\ud800"').replace(rb"\ud800", b"\xed\xa0\x80"),
     ],
-    ids=range(24),
+    ids=range(26),
 )
 def test_what_is_no_outcome(body: bytes) -> None:
     with pytest.raises(ProtocolError):
