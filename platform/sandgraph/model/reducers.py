@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import reduce
-from itertools import chain, compress
+from itertools import chain, compress, filterfalse
 from operator import add, ne
 
 from sandgraph.model.values import INTEGERS, Json, kind_of, prints, same
@@ -57,10 +57,13 @@ def check(reducer: Reducer, key: str, value: Json) -> None:
     """Check the kind of a value, or of an operand.
 
     Raises:
-        ValueError: The reducer does not go with that kind; the message names the key and both.
+        ValueError: The reducer does not go with that kind, and the message names the key and both; or it is a number
+            that no state can hold.
     """
     if kind_of(value) != reducer.kind:
         raise ValueError(f"the key {key!r}: {reducer} needs {reducer.kind} and not {kind_of(value)}")
+    if isinstance(value, int | float) and not _is_legal(value):
+        raise ValueError(f"the key {key!r}: {reducer} needs a number that a state can hold")
 
 
 def identity(reducer: Reducer, operand: Json) -> Json:
@@ -149,21 +152,19 @@ def _missing(known: list[Json], values: list[Json]) -> list[Json]:
     """Return those of some values that a list does not have, each once."""
     if len(values) <= _FEW and not any(value in known for value in values):
         known = []
-    there = set(prints(known))
     found = dict(zip(prints(values), values, strict=True))
-    return [found[each] for each in found if each not in there]
+    return [found[each] for each in filterfalse(set(prints(known)).__contains__, found)]
 
 
 def _added(before: list[Json], after: list[Json]) -> list[Json] | None:
     """Return what was added to a set, or None where something went missing."""
     there = set(prints(before))
     found = dict(zip(prints(after), after, strict=True))
-    return [found[each] for each in found if each not in there] if there <= found.keys() else None
+    return [found[each] for each in filterfalse(there.__contains__, found)] if there <= found.keys() else None
 
 
 def _changed(before: dict[str, Json], after: dict[str, Json]) -> dict[str, Json]:
     """Return the members that were added or changed."""
-    keys = list(before)
-    old, new = prints(before.values()), prints(map(after.__getitem__, keys))
-    changed = dict.fromkeys(compress(keys, map(ne, old, new)))
-    return {key: after[key] for key in after if key in changed or key not in before}
+    old, new = prints(before.values()), prints(map(after.__getitem__, before))
+    changed = set(compress(before, map(ne, old, new))) | (after.keys() - before.keys())
+    return {key: after[key] for key in filter(changed.__contains__, after)}
