@@ -15,7 +15,7 @@ from sandgraph.model.commands import Command
 from sandgraph.model.run import Usage
 from sandgraph.sandbox.spec import Outcome
 from sandgraph.settings import Settings
-from sandgraph.store.records import RunEvent
+from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.store import Store
 
 FILE = "sandgraph.db"
@@ -61,13 +61,20 @@ class Mortal:
         store.apply = self.apply  # type: ignore[method-assign]
 
     async def apply(
-        self, run_id: str, commands: Sequence[Command], *, usage: Usage | None = None, told: RunEvent | None = None
+        self,
+        run_id: str,
+        commands: Sequence[Command],
+        *,
+        usage: Usage | None = None,
+        told: RunEvent | None = None,
+        reads: Reads | None = None,
+        lease: int | None = None,
     ) -> int:
         self.steps += 1
         is_fatal = self.steps == self._fatal
         if is_fatal and not self._is_stored:
             await self._die()
-        last = await self._apply(run_id, commands, usage=usage, told=told)
+        last = await self._apply(run_id, commands, usage=usage, told=told, reads=reads, lease=lease)
         if is_fatal:
             await self._die()
         if self._is_deaf and self.steps % 2:

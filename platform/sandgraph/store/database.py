@@ -14,7 +14,8 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from sandgraph.errors import ConfigurationError, Unavailable
-from sandgraph.store import migrations
+from sandgraph.store import migrations, processes
+from sandgraph.store.ids import new_id
 from sandgraph.store.lock import FolderLock
 from sandgraph.store.tables import METADATA, SCHEMA_VERSION
 
@@ -41,9 +42,14 @@ class Database:
     """An open database; make it with `open`.
 
     Work is a function of a connection, run inside one transaction: all of it happens, or nothing.
+
+    Attributes:
+        process_id: Names this process in it.
     """
 
-    def __init__(self, path: Path, lock: FolderLock) -> None:
+    def __init__(self, path: Path, lock: FolderLock, process_id: str) -> None:
+        self.process_id = process_id
+        self._is_registered = False
         self._path = path
         self._lock = lock
         self._write_engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous = FULL",))
@@ -55,27 +61,38 @@ class Database:
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, data_dir: Path) -> Database:
+    async def open(
+        cls, data_dir: Path, *, process_id: str | None = None, takeover_after_s: float | None = None
+    ) -> Database:
         """Open the database of a data folder, made if there is none.
 
+        Args:
+            data_dir: The folder.
+            process_id: Names this process, and no other start of it; made up without it.
+            takeover_after_s: Take the folder from a process that works on it, but was not heard of for so many seconds.
+
         Raises:
-            ConfigurationError: The folder or the file cannot be used.
+            ConfigurationError: The folder or the file cannot be used, or another process works on it.
         """
-        return await asyncio.to_thread(cls._open, data_dir)
+        return await asyncio.to_thread(cls._open, data_dir, process_id or new_id("process"), takeover_after_s)
 
     @classmethod
-    def _open(cls, data_dir: Path) -> Database:
+    def _open(cls, data_dir: Path, process_id: str, takeover_after_s: float | None) -> Database:
         path = data_dir / _FILE
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"data_dir: cannot make the folder {data_dir}: {error.strerror}.") from None
         lock = FolderLock(data_dir)
-        database = cls(path, lock)
+        if not lock.is_held and (takeover_after_s is None or not processes.is_frozen(path, takeover_after_s)):
+            refusal = lock.refusal
+            lock.release()
+            raise refusal
+        database = cls(path, lock, process_id)
         try:
             # Made here, for SQLite would let everybody on the machine read it.
             path.touch(mode=0o600)
-            database._prepare()
+            database._prepare(None if lock.is_held else takeover_after_s)
         except OSError as error:
             database._shut()
             raise ConfigurationError(f"data_dir: the file {path} cannot be written: {error.strerror}.") from None
@@ -84,7 +101,7 @@ class Database:
             raise
         return database
 
-    def _prepare(self) -> None:
+    def _prepare(self, frozen_after_s: float | None) -> None:
         try:
             with self._write_engine.connect() as connection:
                 # Outside a transaction, where alone the journal's mode can change.
@@ -105,8 +122,18 @@ class Database:
                     else:
                         migrations.apply(connection, version)
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    self._register(connection, frozen_after_s)
         except (DatabaseError, sqlite3.Error) as error:
             raise ConfigurationError(f"data_dir: the database {self._path} cannot be used: {_reason(error)}.") from None
+
+    def _register(self, connection: Connection, frozen_after_s: float | None) -> None:
+        # Whoever comes first to this point has the folder, and the lock follows: so two who come at once never both do.
+        is_ours = frozen_after_s is not None or self._lock.is_current()
+        if not is_ours or not processes.register(connection, self.process_id, frozen_after_s=frozen_after_s):
+            raise self._lock.refusal
+        if frozen_after_s is not None:
+            self._lock.replace()
+        self._is_registered = True
 
     def _version(self, raw: sqlite3.Connection) -> int:
         version: int = raw.execute("PRAGMA user_version").fetchone()[0]
@@ -128,10 +155,12 @@ class Database:
 
         Raises:
             Unavailable: The database is locked by another program, the disk is full or broken, or it is closed.
+            Conflict: Another process took this one's place (``lease_lost``).
         """
 
         def transaction() -> T:
             with _translated(), self._write_engine.begin() as connection:
+                processes.check(connection, self.process_id)
                 done = work(connection, *args, **kwargs)
             self._cut_log()
             return done
@@ -180,6 +209,10 @@ class Database:
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        if self._is_registered:
+            # Where that fails, the lock alone says that the folder is free.
+            with contextlib.suppress(DatabaseError, sqlite3.Error), self._write_engine.begin() as connection:
+                processes.leave(connection, self.process_id)
         # The writer's connection is the last: it folds the log into the database file.
         self._read_engine.dispose()
         self._write_engine.dispose()

@@ -8,10 +8,10 @@ from functools import cache
 from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from sandgraph.errors import NotFound
+from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.journal import Entry
 from sandgraph.model.run import LogLine, NodeRunKey
 from sandgraph.model.state import Json
@@ -29,11 +29,15 @@ _MAX_MESSAGE = 4_096
 
 _MAX_INTEGER = 2**63 - 1
 
+# Made once: making one takes longer than SQLite needs to run it.
+_LAST = select(tables.run.c.last_seq, tables.run.c.lease).where(tables.run.c.id == bindparam("run_id"))
 _INSERT_EVENTS = insert(tables.event)
 _INSERT_LOGS = insert(tables.log_record)
 
 
-def advance(connection: Connection, run_id: str, records: int, changes: Mapping[str, object]) -> int | None:
+def advance(
+    connection: Connection, run_id: str, records: int, changes: Mapping[str, object], lease: int | None = None
+) -> int | None:
     """Take the next numbers of a run's sequence, and change its row with them.
 
     Returns:
@@ -41,37 +45,45 @@ def advance(connection: Connection, run_id: str, records: int, changes: Mapping[
 
     Raises:
         NotFound: There is no such run.
+        Conflict: The lease is the run's no more.
     """
-    named = {f"new_{name}": value for name, value in changes.items()}
-    parameters = {"key_id": run_id, "records": records, **named}
-    last = connection.scalar(_advance_statement(tuple(changes)), parameters)
+    parameters = {f"new_{name}": value for name, value in changes.items()}
+    parameters |= {"key_id": run_id, "records": records}
+    if lease is not None:
+        parameters["lease"] = lease
+    last = connection.scalar(_advance_statement(tuple(changes), is_leased=lease is not None), parameters)
     if last is None:
-        last_number(connection, run_id)
+        last_number(connection, run_id, lease)
         return None
     return int(last)
 
 
 @cache
-def _advance_statement(columns: tuple[str, ...]) -> ReturningUpdate[Any]:
+def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> ReturningUpdate[Any]:
     run = tables.run.c
-    return (
-        update(tables.run)
-        .where(run.id == bindparam("key_id"), run.finished_at.is_(None))
-        .values(last_seq=run.last_seq + bindparam("records"), **{name: bindparam(f"new_{name}") for name in columns})
-        .returning(run.last_seq)
-    )
+    changes: dict[str, Any] = {name: bindparam(f"new_{name}", type_=tables.run.c[name].type) for name in columns}
+    if "started_at" in changes:
+        # The first time: a run may begin to run again.
+        changes["started_at"] = func.coalesce(run.started_at, changes["started_at"])
+    statement = update(tables.run).where(run.id == bindparam("key_id"), run.finished_at.is_(None))
+    if is_leased:
+        statement = statement.where(run.lease == bindparam("lease"))
+    return statement.values(last_seq=run.last_seq + bindparam("records"), **changes).returning(run.last_seq)
 
 
-def last_number(connection: Connection, run_id: str) -> int:
+def last_number(connection: Connection, run_id: str, lease: int | None = None) -> int:
     """Return the number of the last record of a run.
 
     Raises:
         NotFound: There is no such run.
+        Conflict: The lease is the run's no more.
     """
-    last = connection.scalar(select(tables.run.c.last_seq).where(tables.run.c.id == run_id))
-    if last is None:
+    row = connection.execute(_LAST, {"run_id": run_id}).first()
+    if row is None:
         raise NotFound("run", run_id)
-    return int(last)
+    if lease not in {None, row.lease}:
+        raise Conflict(f"Somebody else works on the run {run_id}: lease {lease} is over.", code="lease_lost")
+    return int(row.last_seq)
 
 
 def insert_events(connection: Connection, run_id: str, first_seq: int, events: Sequence[Entry], ts: datetime) -> None:
@@ -88,17 +100,30 @@ def append_event(connection: Connection, run_id: str, entry: Entry, changes: Map
         insert_events(connection, run_id, last, [entry], now())
 
 
-def append_logs(connection: Connection, run_id: str, key: NodeRunKey, attempt: int, lines: Sequence[LogLine]) -> int:
-    """Store log lines, unless the run has ended, and return the number of its last record."""
-    last = advance(connection, run_id, len(lines), {}) if lines else None
+def append_logs(
+    connection: Connection,
+    run_id: str,
+    key: NodeRunKey,
+    attempt: int,
+    lines: Sequence[LogLine],
+    lease: int | None = None,
+) -> int:
+    """Store log lines, unless the run has ended, and return the number of its last record.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: The lease is the run's no more.
+    """
+    last = advance(connection, run_id, len(lines), {}, lease) if lines else None
     if last is None:
-        return last_number(connection, run_id)
+        return last_number(connection, run_id, lease)
     ts = now()
     rows = [
         {
             "run_id": run_id,
             "seq": seq,
             "ts": ts,
+            "scope": key.scope,
             "node": key.node,
             "iteration": key.iteration,
             "attempt": attempt,
@@ -163,6 +188,7 @@ def _event_row(run_id: str, seq: int, entry: Entry, ts: datetime) -> dict[str, o
         "type": entry.type,
         "status": str(entry.status),
         "message": entry.message if len(entry.message) <= _MAX_MESSAGE else entry.message[: _MAX_MESSAGE - 1] + "…",
+        "scope": entry.key.scope if entry.key else "",
         "node": entry.key.node if entry.key else None,
         "iteration": entry.key.iteration if entry.key else None,
         "attempt": entry.attempt,
@@ -197,12 +223,22 @@ def _of_event(row: Row[Any]) -> JournalRecord:
     if row.diff_of is not None:
         data["diff"] = row.diff
     return JournalRecord(
-        row.seq, row.ts, "event", row.type, row.node, row.iteration, row.attempt, row.status, row.message, data
+        row.seq,
+        row.ts,
+        "event",
+        row.type,
+        row.node,
+        row.iteration,
+        row.attempt,
+        row.status,
+        row.message,
+        data,
+        row.scope,
     )
 
 
 def _of_log(row: Row[Any]) -> JournalRecord:
     data: dict[str, Json] = {"elapsed_s": row.elapsed_s, "cut": row.is_cut}
     return JournalRecord(
-        row.seq, row.ts, "log", row.stream, row.node, row.iteration, row.attempt, "running", row.text, data
+        row.seq, row.ts, "log", row.stream, row.node, row.iteration, row.attempt, "running", row.text, data, row.scope
     )

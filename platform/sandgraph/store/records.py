@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -61,6 +61,12 @@ class RunSummary:
         created_at: Accepted.
         started_at: Claimed.
         finished_at: Ended.
+        owner: Who works on it; None where nobody does.
+        recoveries: How often it was taken up again after the platform stopped.
+        paused: Whether it starts nothing at present, as somebody asked for.
+        wake_at: When it goes on, where it waits for a time and nobody works on it.
+        forked_from: The run whose history it began with.
+        forked_at: Number of the last event of that run which is part of its own history.
     """
 
     run_id: str
@@ -74,6 +80,12 @@ class RunSummary:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    owner: str | None = field(default=None, kw_only=True)
+    recoveries: int = field(default=0, kw_only=True)
+    paused: bool = field(default=False, kw_only=True)
+    wake_at: datetime | None = field(default=None, kw_only=True)
+    forked_from: str | None = field(default=None, kw_only=True)
+    forked_at: int | None = field(default=None, kw_only=True)
 
     @property
     def is_final(self) -> bool:
@@ -95,6 +107,14 @@ class RunRecord(RunSummary):
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """Top-level keys of the state that an attempt read, by its own word; ``cut`` where there were more."""
+
+    keys: tuple[str, ...]
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """One try of a node run."""
 
@@ -104,11 +124,12 @@ class AttemptRecord:
     usage: Usage | None
     started_at: datetime
     finished_at: datetime | None
+    reads: Reads | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRunRecord:
-    """One node in one iteration, with its attempts in order."""
+    """One node in one iteration, with its attempts in order; ``first_seq`` asks for those that began after it."""
 
     node: str
     iteration: int
@@ -118,18 +139,65 @@ class NodeRunRecord:
     attempts: tuple[AttemptRecord, ...]
     started_at: datetime
     finished_at: datetime | None
+    scope: str = ""
+    first_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A state commit, as `model.commands.RecordCommit` describes it."""
+    """A state commit, as `model.commands.RecordCommit` describes it.
+
+    ``trunk`` is None in the runs of earlier releases, which had none; ``merged_writers`` says of the keys of ``merged``
+    which commits wrote them.
+    """
 
     number: int
     parents: tuple[int, ...]
     diff: StateDiff
     node: str
     iteration: int
-    attempt: int
+    attempt: int | None
+    created_at: datetime
+    scope: str = ""
+    trunk: int | None = None
+    merged: StateDiff = field(default_factory=StateDiff)
+    merged_writers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after a commit; ``writers`` names, by key, the commit that set or deleted it last, 0 for the start."""
+
+    state: Mapping[str, Json]
+    writers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """The runs that had not ended when nobody worked on any.
+
+    Attributes:
+        queue: Ids of those that are to begin or to be resumed, oldest first; also what iterating gives.
+        waiting: Ids of those that wait, parked, oldest first.
+    """
+
+    queue: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the queue."""
+        return iter(self.queue)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event that somebody sent a run; ``told`` is the number under which the run was told it, None until then."""
+
+    number: int
+    event_id: str
+    name: str
+    payload: Json
+    told: int | None
     created_at: datetime
 
 
@@ -173,6 +241,7 @@ class JournalRecord:
             state: ``commit``, ``parents`` and ``diff``, or in the place of a long diff ``keys`` (the first ones that it
             changed) and ``truncated``. Of a log line: ``elapsed_s``, and whether it was ``cut``. Of a run that was
             interrupted: ``resumes``, where it goes on after the platform's next start.
+        scope: The node run's.
     """
 
     seq: int
@@ -185,6 +254,7 @@ class JournalRecord:
     status: str
     message: str
     data: Mapping[str, Json]
+    scope: str = ""
 
     @property
     def is_end(self) -> bool:

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, and_, exists, or_, select
 from sandgraph.model.commands import Command, RecordAttempt, RecordNodeRun, RecordRun
 from sandgraph.model.journal import Entry
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.store import journal, steps, tables
+from sandgraph.store import journal, leases, steps, tables
+from sandgraph.store.columns import now
 
 _IN_PROGRESS = [RunStatus.RUNNING.value, RunStatus.WAITING.value]
 
@@ -43,27 +44,42 @@ def interrupt(connection: Connection, run_id: str) -> bool:
     return end(connection, run_id, RecordRun(RunStatus.INTERRUPTED, _RUN))
 
 
-def end(connection: Connection, run_id: str, as_: RecordRun) -> bool:
-    """End a run that nobody works on, and all that was in progress in it; tell whether it had not ended."""
+def end(connection: Connection, run_id: str, as_: RecordRun, lease: int | None = None) -> bool:
+    """End a run that nobody works on, and all that was in progress in it; tell whether it had not ended.
+
+    Raises:
+        Conflict: The lease is over.
+    """
     if not _is_open(connection, run_id):
         return False
-    node_runs = _node_runs(connection, run_id, *steps.IN_FLIGHT)
-    steps.apply(connection, run_id, [*_attempts(connection, run_id), *node_runs, as_], None)
+    node_runs = _node_runs(connection, run_id)
+    steps.apply(connection, run_id, [*_attempts(connection, run_id), *node_runs, as_], lease=lease)
     return True
 
 
-def hand_back(connection: Connection, run_id: str) -> None:
-    """Mark a run that is in progress as interrupted until it is resumed.
+def hand_back(connection: Connection, run_id: str) -> bool:
+    """Mark a run that is in progress as interrupted until it is resumed, or leave it waiting; tell whether it waits.
 
     One that was not told its events by this release, which stores them, is interrupted for good.
     """
+    run = tables.run.c
+    row = connection.execute(select(run.status, run.parked).where(run.id == run_id)).one()
     if not connection.scalar(select(exists().where(tables.run_event.c.run_id == run_id))):
         interrupt(connection, run_id)
-        return
-    # What waits for its next attempt goes on waiting.
-    running = _node_runs(connection, run_id, NodeRunStatus.RUNNING)
-    steps.apply(connection, run_id, [*_attempts(connection, run_id), *running], None)
+        return False
+    attempts = _attempts(connection, run_id)
+    if row.status == RunStatus.WAITING.value and not attempts:
+        if not row.parked:
+            # What it waits for is known to it alone, and may have come.
+            leases.wake(connection, run_id, now())
+        return True
+    # What is inside a subgraph or waits, for an event or the next attempt, is as it was.
+    tried = {attempt.key: None for attempt in attempts}
+    ends = [RecordNodeRun(key, NodeRunStatus.INTERRUPTED, _NODE_RUN) for key in tried]
+    steps.apply(connection, run_id, [*attempts, *ends])
     journal.append_event(connection, run_id, _HANDED_BACK, {"status": RunStatus.INTERRUPTED.value})
+    leases.release(connection, run_id)
+    return False
 
 
 def resume(connection: Connection, run_id: str, limit: int, image: str) -> bool:
@@ -90,27 +106,27 @@ def _is_open(connection: Connection, run_id: str) -> bool:
     return bool(connection.scalar(select(exists().where(row.id == run_id, row.finished_at.is_(None)))))
 
 
-def _attempts(connection: Connection, run_id: str) -> list[Command]:
+def _attempts(connection: Connection, run_id: str) -> list[RecordAttempt]:
     tried = tables.attempt.c
     query = (
-        select(tried.node, tried.iteration, tried.attempt)
+        select(tried.scope, tried.node, tried.iteration, tried.attempt)
         .where(tried.run_id == run_id, tried.status == AttemptStatus.RUNNING.value)
-        .order_by(tried.node, tried.iteration)
+        .order_by(tried.scope, tried.node, tried.iteration)
     )
     return [
-        RecordAttempt(NodeRunKey(row.node, row.iteration), row.attempt, AttemptStatus.LOST, _ATTEMPT)
+        RecordAttempt(NodeRunKey(row.node, row.iteration, row.scope), row.attempt, AttemptStatus.LOST, _ATTEMPT)
         for row in connection.execute(query)
     ]
 
 
-def _node_runs(connection: Connection, run_id: str, *statuses: NodeRunStatus) -> list[Command]:
+def _node_runs(connection: Connection, run_id: str) -> list[Command]:
     done = tables.node_run.c
     query = (
-        select(done.node, done.iteration)
-        .where(done.run_id == run_id, done.status.in_([status.value for status in statuses]))
+        select(done.scope, done.node, done.iteration)
+        .where(done.run_id == run_id, done.status.in_([status.value for status in steps.IN_FLIGHT]))
         .order_by(done.first_seq)
     )
     return [
-        RecordNodeRun(NodeRunKey(row.node, row.iteration), NodeRunStatus.INTERRUPTED, _NODE_RUN)
+        RecordNodeRun(NodeRunKey(row.node, row.iteration, row.scope), NodeRunStatus.INTERRUPTED, _NODE_RUN)
         for row in connection.execute(query)
     ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
 
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import Command, RecordCommit
-from sandgraph.model.state import StateDiff
-from sandgraph.store import tables
+from sandgraph.model.run import NodeRunKey
+from sandgraph.model.state import Json, StateDiff
+from sandgraph.store import journal, tables
 from sandgraph.store.columns import now
 from sandgraph.store.records import RunEvent, StoredEvent
 
@@ -21,23 +22,52 @@ _INSERT = insert(tables.run_event)
 _DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
 
 
-def add(connection: Connection, run_id: str, told: RunEvent, commands: Sequence[Command]) -> bool:
+def add(
+    connection: Connection, run_id: str, told: RunEvent, commands: Iterable[Command], lease: int | None = None
+) -> bool:
     """Store an event, and tell whether it is new; it is not where its step was stored and nobody heard of it.
 
     Raises:
-        Conflict: The run was told something else under that number: somebody else works on it.
+        Conflict: The run was told something else under that number: somebody else works on it. Or the lease of an event
+            that is not new is over.
     """
     document = dict(told.document)
     known = connection.execute(_DOCUMENT, {"run_id": run_id, "number": told.number}).first()
     if known is not None:
+        journal.last_number(connection, run_id, lease)
         if known.document != document:
             message = f"The run {run_id} was told something else as its event {told.number}."
             raise Conflict(message, code="event_conflict")
         return False
-    made = next((command.number for command in commands if isinstance(command, RecordCommit)), None)
-    row = {"run_id": run_id, "number": told.number, "document": document, "diff_of": made, "created_at": now()}
-    connection.execute(_INSERT, row)
+    add_all(connection, run_id, [told], commands)
     return True
+
+
+def add_all(connection: Connection, run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> None:
+    """Store events that are new, with the commits that they made, which are among the commands."""
+    ts = now()
+    made: dict[object, int] = {
+        (command.key, command.attempt): command.number for command in commands if isinstance(command, RecordCommit)
+    }
+    rows = [
+        {
+            "run_id": run_id,
+            "number": each.number,
+            "document": dict(each.document),
+            "diff_of": made.get(_ended(each.document)),
+            "created_at": ts,
+        }
+        for each in told
+    ]
+    connection.execute(_INSERT, rows)
+
+
+def _ended(document: Mapping[str, Json]) -> tuple[NodeRunKey, int] | None:
+    """Return the attempt that an event is about: other commits than its own may have followed from the event."""
+    match document:
+        case {"node": str(node), "iteration": int(iteration), "attempt": int(attempt)}:
+            return NodeRunKey(node, iteration, str(document.get("scope", ""))), attempt
+    return None
 
 
 def read(connection: Connection, run_id: str, after: int, limit: int) -> list[StoredEvent]:

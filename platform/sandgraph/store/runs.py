@@ -1,4 +1,4 @@
-"""Runs: accepting them, and reading them, their node runs and their commits."""
+"""Runs: accepting them, and reading them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,18 @@ from sqlalchemy import Connection, Row, Select, func, insert, select
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.journal import entries
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
-from sandgraph.model.state import Json, StateDiff
+from sandgraph.model.run import RunStatus
+from sandgraph.model.state import Json
 from sandgraph.store import cursors, journal, tables
 from sandgraph.store.code import version_of
 from sandgraph.store.columns import now
 from sandgraph.store.ids import new_id
-from sandgraph.store.records import (
-    AttemptRecord,
-    CodeKind,
-    CodeVersion,
-    CommitRecord,
-    GraphVersion,
-    NodeRunRecord,
-    Page,
-    RunRecord,
-    RunSummary,
-)
+from sandgraph.store.node_runs import failure_of
+from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page, RunRecord, RunSummary
 
 _LIST = "runs"
 
-_MAX_INTEGER = 2**63 - 1
+_BEGUN = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +44,8 @@ class NewRun:
     functions: Mapping[str, CodeVersion]
     tools: Mapping[str, CodeVersion]
     image: str
-    idempotency_key: str | None
-    fingerprint: str | None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
 
     def pins(self, run_id: str) -> list[dict[str, object]]:
         """Return the rows of what it pins."""
@@ -71,18 +62,38 @@ def create(connection: Connection, new: NewRun) -> tuple[RunRecord, bool]:
     Raises:
         Conflict: The key was used for something else.
     """
-    if new.idempotency_key is not None:
-        known = connection.execute(
-            select(tables.run.c.id, tables.run.c.fingerprint).where(tables.run.c.idempotency_key == new.idempotency_key)
-        ).first()
-        if known:
-            if known.fingerprint != new.fingerprint:
-                raise Conflict(
-                    "This idempotency key was used for another request; choose a new one.",
-                    code="idempotency_key_reused",
-                )
-            return get(connection, known.id), False
+    known = known_by(connection, new)
+    if known is not None:
+        return known, False
     run_id, ts = new_id("run"), now()
+    begin(connection, run_id, new, {"created_at": ts})
+    events = list(entries([RecordRun(RunStatus.PENDING)]))
+    journal.advance(connection, run_id, len(events), {})
+    journal.insert_events(connection, run_id, 1, events, ts)
+    return get(connection, run_id), True
+
+
+def known_by(connection: Connection, new: NewRun) -> RunRecord | None:
+    """Return the run that a new one's key made before.
+
+    Raises:
+        Conflict: The key was used for something else.
+    """
+    if new.idempotency_key is None:
+        return None
+    known = connection.execute(
+        select(tables.run.c.id, tables.run.c.fingerprint).where(tables.run.c.idempotency_key == new.idempotency_key)
+    ).first()
+    if known is None:
+        return None
+    if known.fingerprint != new.fingerprint:
+        message = "This idempotency key was used for another request; choose a new one."
+        raise Conflict(message, code="idempotency_key_reused")
+    return get(connection, known.id)
+
+
+def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, object]) -> None:
+    """Store the row of a run, pending unless there is ``more`` to say, its initial state and its pins."""
     connection.execute(
         insert(tables.run),
         {
@@ -95,17 +106,13 @@ def create(connection: Connection, new: NewRun) -> tuple[RunRecord, bool]:
             "fingerprint": new.fingerprint,
             "last_seq": 0,
             "last_commit": 0,
-            "created_at": ts,
+            **more,
         },
     )
-    state = dict(new.initial_state)
-    connection.execute(insert(tables.run_state), {"run_id": run_id, "kind": "initial", "state": state})
+    initial = {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
+    connection.execute(insert(tables.run_state), initial)
     if pins := new.pins(run_id):
         connection.execute(insert(tables.run_code), pins)
-    events = list(entries([RecordRun(RunStatus.PENDING)]))
-    journal.advance(connection, run_id, len(events), {})
-    journal.insert_events(connection, run_id, 1, events, ts)
-    return RunRecord(**_fields(_row(connection, run_id)), initial_state=state, final_state=None), True
 
 
 def get(connection: Connection, run_id: str) -> RunRecord:
@@ -140,22 +147,31 @@ def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVers
 
 
 def page(
-    connection: Connection, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int
+    connection: Connection,
+    status: RunStatus | None,
+    graph_id: str | None,
+    failure: str | None,
+    cursor: str | None,
+    limit: int,
 ) -> Page[RunSummary]:
     """Return runs, newest first."""
     before = cursors.decode(_LIST, cursor)
-    query = page_query(status, graph_id, before, limit)
+    query = page_query(status, graph_id, failure, before, limit)
     found = [RunSummary(**_fields(row)) for row in connection.execute(query)]
     return cursors.page(_LIST, found, limit, lambda run: run.run_id)
 
 
-def page_query(status: RunStatus | None, graph_id: str | None, before: str | None, limit: int) -> Select[Any]:
+def page_query(
+    status: RunStatus | None, graph_id: str | None, failure: str | None, before: str | None, limit: int
+) -> Select[Any]:
     """Return the statement of a page, with one run more than it shows."""
     query = select(tables.run).order_by(tables.run.c.id.desc()).limit(limit + 1)
     if status is not None:
         query = query.where(tables.run.c.status == status.value)
     if graph_id is not None:
         query = query.where(tables.run.c.graph_id == graph_id)
+    if failure is not None:
+        query = query.where(tables.run.c.failure_code == failure)
     if before is not None:
         query = query.where(tables.run.c.id < before)
     return query
@@ -175,58 +191,12 @@ def pending(connection: Connection, limit: int) -> list[str]:
     return list(connection.scalars(query.order_by(tables.run.c.id).limit(limit)))
 
 
-def node_runs(connection: Connection, run_id: str) -> list[NodeRunRecord]:
-    """Return the node runs of a run, in order of start."""
-    _row(connection, run_id)
-    tried = tables.attempt
-    query = select(tried).where(tried.c.run_id == run_id).order_by(tried.c.node, tried.c.iteration, tried.c.attempt)
-    attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
-    for row in connection.execute(query):
-        attempts.setdefault((row.node, row.iteration), []).append(
-            AttemptRecord(
-                row.attempt,
-                AttemptStatus(row.status),
-                _failure(row.failure),
-                Usage(**row.usage) if row.usage else None,
-                row.started_at,
-                row.finished_at,
-            )
-        )
-    done = tables.node_run
-    return [
-        NodeRunRecord(
-            row.node,
-            row.iteration,
-            NodeRunStatus(row.status),
-            row.message,
-            _failure(row.failure),
-            tuple(attempts.get((row.node, row.iteration), ())),
-            row.started_at,
-            row.finished_at,
-        )
-        for row in connection.execute(select(done).where(done.c.run_id == run_id).order_by(done.c.first_seq))
-    ]
-
-
-def commits(connection: Connection, run_id: str, upto: int | None) -> list[CommitRecord]:
-    """Return the commits of a run by number, up to one and with it."""
-    _row(connection, run_id)
-    table = tables.state_commit
-    query = select(table).where(table.c.run_id == run_id).order_by(table.c.number)
-    if upto is not None:
-        query = query.where(table.c.number <= min(upto, _MAX_INTEGER))
-    return [
-        CommitRecord(
-            row.number,
-            tuple(row.parents),
-            StateDiff.from_json(row.diff),
-            row.node,
-            row.iteration,
-            row.attempt,
-            row.created_at,
-        )
-        for row in connection.execute(query)
-    ]
+def load(connection: Connection, graph_name: str) -> int:
+    """Count the runs of a graph's versions that were begun and have not ended."""
+    run = tables.run.c
+    query = select(func.count()).select_from(tables.run)
+    is_begun = run.status.in_([status.value for status in _BEGUN])
+    return connection.scalar(query.where(run.graph_name == graph_name, run.finished_at.is_(None), is_begun)) or 0
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
@@ -244,14 +214,16 @@ def _fields(row: Row[Any]) -> dict[str, Any]:
         "graph_name": row.graph_name,
         "image": row.image,
         "status": RunStatus(row.status),
-        "failure": _failure(row.failure),
+        "failure": failure_of(row.failure),
         "last_seq": row.last_seq,
         "last_commit": row.last_commit,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "owner": row.owner,
+        "recoveries": row.recoveries,
+        "paused": row.paused,
+        "wake_at": row.wake_at,
+        "forked_from": row.forked_from,
+        "forked_at": row.forked_at,
     }
-
-
-def _failure(document: dict[str, str] | None) -> Failure | None:
-    return Failure(**document) if document else None

@@ -15,17 +15,21 @@ from sandgraph.model.commands import (
     RecordAttempt,
     RecordCommit,
     RecordNodeRun,
+    RecordPause,
     RecordRun,
     StartAttempt,
 )
 from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
-from sandgraph.store import journal, run_events, tables
+from sandgraph.store import checkpoints, journal, received_events, run_events, tables
 from sandgraph.store.columns import now
-from sandgraph.store.records import RunEvent
+from sandgraph.store.records import Reads, RunEvent
 
-IN_FLIGHT = {NodeRunStatus.RUNNING, NodeRunStatus.RETRYING}
+IN_FLIGHT = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
+
+#: A node run begins with one of these, unless it goes on: then an attempt is started.
+_BEGINNINGS = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.SKIPPED}
 
 Values = dict[str, object]
 
@@ -58,11 +62,19 @@ def _parameter(table: Table, name: str) -> BindParameter[object]:
     return bindparam(f"new_{name}", type_=table.c[name].type)
 
 
-_NODE_RUNS = _Table(tables.node_run, ("node", "iteration"), ("status", "message", "failure", "finished_at"))
+_NODE_RUNS = _Table(tables.node_run, ("scope", "node", "iteration"), ("status", "message", "failure", "finished_at"))
 _ATTEMPTS = _Table(
-    tables.attempt, ("node", "iteration", "attempt"), ("status", "failure", "finished_at"), fills=("usage",)
+    tables.attempt,
+    ("scope", "node", "iteration", "attempt"),
+    ("status", "failure", "finished_at"),
+    fills=("usage", "reads"),
 )
-_INSERT_COMMITS = insert(tables.state_commit)
+_USAGE = (
+    update(tables.attempt)
+    .where(*(tables.attempt.c[name] == bindparam(f"key_{name}") for name in ("run_id", *_ATTEMPTS.key)))
+    .where(tables.attempt.c.usage.is_(None))
+    .values(usage=bindparam("new_usage", type_=tables.attempt.c.usage.type))
+)
 
 
 @dataclass(slots=True)
@@ -98,8 +110,13 @@ class _Rows:
 
 
 @dataclass(slots=True)
-class _Step:
-    """The rows of one step."""
+class Step:
+    """The rows of one step, or of many.
+
+    Attributes:
+        ts: When it is stored.
+        run: What changes in the run's own row.
+    """
 
     ts: datetime
     run: Values = field(default_factory=dict)
@@ -107,8 +124,10 @@ class _Step:
     node_runs: _Rows = field(default_factory=lambda: _Rows(_NODE_RUNS))
     attempts: _Rows = field(default_factory=lambda: _Rows(_ATTEMPTS))
     commits: list[Values] = field(default_factory=list)
+    checkpoints: list[Values] = field(default_factory=list)
 
-    def add(self, command: Command, usage: Usage | None) -> None:
+    def add(self, command: Command, usage: Usage | None = None, reads: Reads | None = None) -> None:
+        """Take a command in; ``usage`` and ``reads`` are those of the attempt that it ends."""
         match command:
             case RecordRun(status, failure, state):
                 self._run(status, failure, state)
@@ -117,119 +136,133 @@ class _Step:
             case StartAttempt(key, attempt):
                 if attempt > 1:
                     self._node_run(RecordNodeRun(key, NodeRunStatus.RUNNING), is_new=False)
-                self.attempts.begin(
-                    {
-                        "node": key.node,
-                        "iteration": key.iteration,
-                        "attempt": attempt,
-                        "status": AttemptStatus.RUNNING.value,
-                        "failure": None,
-                        "usage": None,
-                        "started_at": self.ts,
-                        "finished_at": None,
-                    }
-                )
+                self._start(key, attempt)
             case RecordAttempt(key, attempt, status, failure):
                 self.attempts.change(
-                    (key.node, key.iteration, attempt),
+                    (key.scope, key.node, key.iteration, attempt),
                     {
                         "status": status.value,
-                        "failure": _document(failure),
+                        "failure": document(failure),
                         "usage": asdict(usage) if usage else None,
+                        "reads": {"keys": list(reads.keys), "cut": reads.cut} if reads else None,
                         "finished_at": self.ts,
                     },
                 )
-            case RecordCommit(number, parents, diff, key, attempt):
-                self.run["last_commit"] = number
-                self.commits.append(
-                    {
-                        "number": number,
-                        "parents": list(parents),
-                        "diff": diff.to_json(),
-                        "node": key.node,
-                        "iteration": key.iteration,
-                        "attempt": attempt,
-                        "created_at": self.ts,
-                    }
-                )
+            case RecordCommit():
+                self.run["last_commit"] = command.number
+                self.commits.append(checkpoints.commit_row(command, self.ts))
+                self.checkpoints += checkpoints.rows(command)
+            case RecordPause(is_paused):
+                self.run["paused"] = is_paused
             case _:
                 pass
 
     def write(self, connection: Connection, run_id: str, first_seqs: Mapping[NodeRunKey, int]) -> None:
         """Write everything but the run's own row and the events; parents come before what refers to them."""
         for values in self.node_runs.inserts.values():
-            values["first_seq"] = first_seqs[NodeRunKey(str(values["node"]), cast("int", values["iteration"]))]
+            key = NodeRunKey(str(values["node"]), cast("int", values["iteration"]), str(values["scope"]))
+            values["first_seq"] = first_seqs[key]
         self.node_runs.write(connection, run_id)
         self.attempts.write(connection, run_id)
-        if self.commits:
-            connection.execute(_INSERT_COMMITS, [{"run_id": run_id, **values} for values in self.commits])
+        checkpoints.write(connection, run_id, self.commits, self.checkpoints)
         if self.final_state is not None:
             state = {"run_id": run_id, "kind": "final", "state": dict(self.final_state)}
             connection.execute(insert(tables.run_state), state)
 
     def _run(self, status: RunStatus, failure: Failure | None, state: State | None) -> None:
-        self.run |= {"status": status.value, "failure": _document(failure)}
+        self.run |= {"status": status.value, "failure": document(failure)}
+        if failure is not None:
+            self.run["failure_code"] = failure.code
         if status is RunStatus.RUNNING:
             self.run["started_at"] = self.ts
         if status.is_final:
-            self.run["finished_at"] = self.ts
+            self.run |= {"finished_at": self.ts, "owner": None, "parked": False, "wake_at": None}
             self.final_state = state
+
+    def _start(self, key: NodeRunKey, attempt: int) -> None:
+        self.attempts.begin(
+            {
+                "scope": key.scope,
+                "node": key.node,
+                "iteration": key.iteration,
+                "attempt": attempt,
+                "status": AttemptStatus.RUNNING.value,
+                "failure": None,
+                "usage": None,
+                "reads": None,
+                "started_at": self.ts,
+                "finished_at": None,
+            }
+        )
 
     def _node_run(self, command: RecordNodeRun, *, is_new: bool = True) -> None:
         values: Values = {
             "status": command.status.value,
             "message": command.message,
-            "failure": _document(command.failure),
+            "failure": document(command.failure),
             "finished_at": None if command.status in IN_FLIGHT else self.ts,
         }
         key = command.key
-        if is_new and command.status in {NodeRunStatus.RUNNING, NodeRunStatus.SKIPPED}:
-            begun: Values = {"node": key.node, "iteration": key.iteration, "started_at": self.ts}
+        if is_new and command.status in _BEGINNINGS:
+            begun: Values = {"scope": key.scope, "node": key.node, "iteration": key.iteration, "started_at": self.ts}
             self.node_runs.begin(begun | values)
         else:
-            self.node_runs.change((key.node, key.iteration), values)
+            self.node_runs.change((key.scope, key.node, key.iteration), values)
 
 
 def apply(
-    connection: Connection, run_id: str, commands: Sequence[Command], usage: Usage | None, told: RunEvent | None = None
+    connection: Connection,
+    run_id: str,
+    commands: Sequence[Command],
+    usage: Usage | None = None,
+    told: RunEvent | None = None,
+    reads: Reads | None = None,
+    lease: int | None = None,
 ) -> int:
     """Store a step, and return the number of the run's last record.
 
     Raises:
         NotFound: There is no such run.
-        Conflict: The run has ended, or was told something else under that number; nothing was stored.
+        Conflict: The run has ended, was told something else under that number, or the lease is over; nothing was
+            stored.
     """
-    if told is not None and not run_events.add(connection, run_id, told, commands):
-        return journal.last_number(connection, run_id)
+    if told is not None:
+        if not run_events.add(connection, run_id, told, commands, lease):
+            return journal.last_number(connection, run_id, lease)
+        received_events.mark(connection, run_id, told)
     events = list(entries(commands))
-    if not events:
-        return journal.last_number(connection, run_id)
-    step = _Step(now())
+    step = Step(now())
     for command in commands:
-        step.add(command, usage)
+        step.add(command, usage, reads)
         if isinstance(command, RecordAttempt):
-            usage = None
-    last = journal.advance(connection, run_id, len(events), step.run)
+            usage = reads = None
+    if not events and not step.run:
+        return journal.last_number(connection, run_id, lease)
+    last = journal.advance(connection, run_id, len(events), step.run, lease)
     if last is None:
         raise Conflict(f"The run {run_id} has ended: nothing can happen to it any more.", code="run_ended")
     first = last - len(events) + 1
-    step.write(connection, run_id, _first_numbers(events, first))
+    step.write(connection, run_id, first_numbers(events, first))
     journal.insert_events(connection, run_id, first, events, step.ts)
     return last
 
 
-def record_usage(connection: Connection, run_id: str, key: NodeRunKey, attempt: int, usage: Usage) -> None:
-    """Store what an attempt used, unless that is known, or there is no such attempt."""
-    row = tables.attempt.c
-    connection.execute(
-        update(tables.attempt)
-        .where(row.run_id == run_id, row.node == key.node, row.iteration == key.iteration, row.attempt == attempt)
-        .where(row.usage.is_(None))
-        .values(usage=asdict(usage))
-    )
+def record_usage(
+    connection: Connection, run_id: str, key: NodeRunKey, attempt: int, usage: Usage, lease: int | None = None
+) -> None:
+    """Store what an attempt used, unless that is known, or there is no such attempt.
+
+    Raises:
+        NotFound: A lease was given, and there is no such run.
+        Conflict: The lease is over.
+    """
+    if lease is not None:
+        journal.last_number(connection, run_id, lease)
+    named = {"key_run_id": run_id, "key_scope": key.scope, "key_node": key.node, "key_iteration": key.iteration}
+    connection.execute(_USAGE, {**named, "key_attempt": attempt, "new_usage": asdict(usage)})
 
 
-def _first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, int]:
+def first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, int]:
     """Return the number of the first event that is about each node run."""
     numbers: dict[NodeRunKey, int] = {}
     for seq, entry in enumerate(events, first_seq):
@@ -238,6 +271,6 @@ def _first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, 
     return numbers
 
 
-def _document(failure: Failure | None) -> Values | None:
+def document(failure: Failure | None) -> Values | None:
     """Return a failure without what is not known of it."""
     return {name: value for name, value in asdict(failure).items() if value is not None} if failure else None

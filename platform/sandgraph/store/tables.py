@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from sandgraph.store.columns import JsonText, SafeText, UtcTime
 
 #: Raised by one with every change of the schema.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Names of constraints are fixed, so that a migration can speak of them.
 _NAMES = {
@@ -30,6 +30,21 @@ _NAMES = {
 
 class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
     """Base of the tables, with a registry of its own: whoever embeds Sandgraph may have a table ``run`` too."""
+
+
+#: Of columns that older rows do not have.
+_ZERO = {"server_default": "0"}
+_EMPTY = {"server_default": ""}
+
+
+class ProcessRow(_Table, table=True):
+    """The process that works on this database: whoever has no row here any more may not write."""
+
+    __tablename__ = "process"
+
+    id: str = Field(primary_key=True, sa_type=SafeText)
+    started_at: datetime = Field(sa_type=UtcTime)
+    heartbeat_at: datetime = Field(sa_type=UtcTime)
 
 
 class CodeRow(_Table, table=True):
@@ -67,6 +82,10 @@ class RunRow(_Table, table=True):
         Index(None, "status", "id"),
         Index(None, "graph_id", "id"),
         Index(None, "graph_id", "status", "id"),
+        # Only of few rows: most runs have not failed, have ended, or wait for nothing.
+        Index(None, "failure_code", "id", sqlite_where=text("failure_code IS NOT NULL")),
+        Index(None, "graph_name", "status", sqlite_where=text("finished_at IS NULL")),
+        Index(None, "wake_at", "id", sqlite_where=text("wake_at IS NOT NULL")),
     )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
@@ -74,12 +93,20 @@ class RunRow(_Table, table=True):
     graph_name: str = Field(sa_type=SafeText)
     status: str
     failure: dict[str, object] | None = Field(sa_type=JsonText)
+    failure_code: str | None = Field(sa_type=SafeText, description="Of the failure, to be searched for.")
     image: str = Field(sa_type=SafeText)
     idempotency_key: str | None = Field(unique=True, sa_type=SafeText)
     fingerprint: str | None = Field(sa_type=SafeText)
     last_seq: int
     last_commit: int
-    recoveries: int = Field(0, sa_column_kwargs={"server_default": "0"})
+    recoveries: int = Field(0, sa_column_kwargs=_ZERO)
+    lease: int = Field(0, sa_column_kwargs=_ZERO, description="Raised whenever somebody else begins to work on it.")
+    owner: str | None = Field(sa_type=SafeText, description="Who works on it.")
+    paused: bool = Field(default=False, sa_column_kwargs=_ZERO)
+    parked: bool = Field(default=False, sa_column_kwargs=_ZERO, description="Whether it waits and nobody works on it.")
+    wake_at: datetime | None = Field(sa_type=UtcTime, description="When a parked run goes on even without an event.")
+    forked_from: str | None = Field(sa_type=SafeText)
+    forked_at: int | None = Field(description="Number of the event of that run after which this one goes its own way.")
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)
@@ -118,6 +145,7 @@ class NodeRunRow(_Table, table=True):
     __table_args__ = (Index(None, "run_id", "first_seq"),)
 
     run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    scope: str = Field("", primary_key=True, sa_type=SafeText, sa_column_kwargs=_EMPTY)
     node: str = Field(primary_key=True, sa_type=SafeText)
     iteration: int = Field(primary_key=True)
     first_seq: int = Field(description="Number of its first record in the journal: the order of start.")
@@ -134,17 +162,20 @@ class AttemptRow(_Table, table=True):
     __tablename__ = "attempt"
     __table_args__ = (
         ForeignKeyConstraint(
-            ["run_id", "node", "iteration"], ["node_run.run_id", "node_run.node", "node_run.iteration"]
+            ["run_id", "scope", "node", "iteration"],
+            ["node_run.run_id", "node_run.scope", "node_run.node", "node_run.iteration"],
         ),
     )
 
     run_id: str = Field(primary_key=True, sa_type=SafeText)
+    scope: str = Field("", primary_key=True, sa_type=SafeText, sa_column_kwargs=_EMPTY)
     node: str = Field(primary_key=True, sa_type=SafeText)
     iteration: int = Field(primary_key=True)
     attempt: int = Field(primary_key=True)
     status: str
     failure: dict[str, object] | None = Field(sa_type=JsonText)
     usage: dict[str, object] | None = Field(sa_type=JsonText)
+    reads: dict[str, object] | None = Field(sa_type=JsonText)
     started_at: datetime = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
@@ -155,21 +186,41 @@ class StateCommitRow(_Table, table=True):
     __tablename__ = "state_commit"
     __table_args__ = (
         ForeignKeyConstraint(
-            ["run_id", "node", "iteration", "attempt"],
-            ["attempt.run_id", "attempt.node", "attempt.iteration", "attempt.attempt"],
+            ["run_id", "scope", "node", "iteration"],
+            ["node_run.run_id", "node_run.scope", "node_run.node", "node_run.iteration"],
+        ),
+        ForeignKeyConstraint(
+            ["run_id", "scope", "node", "iteration", "attempt"],
+            ["attempt.run_id", "attempt.scope", "attempt.node", "attempt.iteration", "attempt.attempt"],
         ),
         # A state diff is committed once, by one attempt.
-        UniqueConstraint("run_id", "node", "iteration"),
+        UniqueConstraint("run_id", "scope", "node", "iteration"),
+        Index(None, "run_id", "node", "number"),
     )
 
     run_id: str = Field(primary_key=True, sa_type=SafeText)
     number: int = Field(primary_key=True)
+    trunk: int | None = Field(description="None where an earlier release stored it, which had none.")
     parents: list[int] = Field(sa_type=JsonText)
-    diff: list[dict[str, object]] = Field(sa_type=JsonText)
+    scope: str = Field("", sa_type=SafeText, sa_column_kwargs=_EMPTY)
     node: str = Field(sa_type=SafeText)
     iteration: int
-    attempt: int
+    attempt: int | None
+    diff: list[dict[str, object]] = Field(sa_type=JsonText)
+    merged: list[dict[str, object]] | None = Field(sa_type=JsonText)
+    merged_writers: dict[str, int] | None = Field(sa_type=JsonText, description="Of its keys: which commits they are.")
     created_at: datetime = Field(sa_type=UtcTime)
+
+
+class CheckpointRow(_Table, table=True):
+    """The whole state after a commit, now and then, so that no state of the past is far from one."""
+
+    __tablename__ = "checkpoint"
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    number: int = Field(primary_key=True)
+    state: dict[str, object] = Field(sa_type=JsonText)
+    writers: dict[str, int] = Field(sa_type=JsonText)
 
 
 class RunEventRow(_Table, table=True):
@@ -185,6 +236,21 @@ class RunEventRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
+class ReceivedEventRow(_Table, table=True):
+    """An event that somebody sent a run; ``told`` is the number of the `RunEventRow` under which it was told that."""
+
+    __tablename__ = "received_event"
+    __table_args__ = (UniqueConstraint("run_id", "event_id"),)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    number: int = Field(primary_key=True)
+    told: int | None
+    event_id: str = Field(sa_type=SafeText)
+    name: str = Field(sa_type=SafeText)
+    payload: object = Field(nullable=True, sa_type=JsonText)
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
 class EventRow(_Table, table=True):
     """An event of a run's journal; it shares its numbers with `LogRecordRow`."""
 
@@ -197,6 +263,7 @@ class EventRow(_Table, table=True):
     type: str
     status: str
     message: str = Field(sa_type=SafeText)
+    scope: str = Field("", sa_type=SafeText, sa_column_kwargs=_EMPTY)
     node: str | None = Field(sa_type=SafeText)
     iteration: int | None
     attempt: int | None
@@ -213,6 +280,7 @@ class LogRecordRow(_Table, table=True):
     run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     seq: int = Field(primary_key=True)
     ts: datetime = Field(sa_type=UtcTime)
+    scope: str = Field("", sa_type=SafeText, sa_column_kwargs=_EMPTY)
     node: str = Field(sa_type=SafeText)
     iteration: int
     attempt: int
@@ -225,6 +293,7 @@ class LogRecordRow(_Table, table=True):
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
 
+process = _TABLES["process"]
 code = _TABLES["code"]
 graph = _TABLES["graph"]
 run = _TABLES["run"]
@@ -233,6 +302,8 @@ run_code = _TABLES["run_code"]
 node_run = _TABLES["node_run"]
 attempt = _TABLES["attempt"]
 state_commit = _TABLES["state_commit"]
+checkpoint = _TABLES["checkpoint"]
 run_event = _TABLES["run_event"]
+received_event = _TABLES["received_event"]
 event = _TABLES["event"]
 log_record = _TABLES["log_record"]

@@ -78,7 +78,7 @@ async def test_runs_of_an_old_schema_are_kept_and_those_that_waited_are_taken_up
     make(tmp_path, *runs(run_a="completed", run_b="running", run_c="pending", run_d="interrupted"))
     store = await Store.open(tmp_path)
     try:
-        assert await store.hand_back_runs() == ["run_c"]
+        assert list(await store.hand_back_runs()) == ["run_c"]
         found = {run.run_id: (run.status, run.is_final) for run in (await store.list_runs()).items}
         assert found == {
             "run_a": (RunStatus.COMPLETED, True),
@@ -90,7 +90,7 @@ async def test_runs_of_an_old_schema_are_kept_and_those_that_waited_are_taken_up
         assert [record.is_end for record in await store.journal("run_b")] == [False, True]
         assert (await store.run("run_a")).initial_state == {"x": 1}
         await store.apply("run_c", [RecordRun(RunStatus.RUNNING)], told=RunEvent(1, {"type": "started"}))
-        assert await store.hand_back_runs() == ["run_c"]
+        assert list(await store.hand_back_runs()) == ["run_c"]
         assert (await store.save_graph(graph))[1]
     finally:
         await store.close()

@@ -104,7 +104,7 @@ async def test_what_was_in_flight_is_handed_back_and_resumed(store: Store, graph
     started_at = (await store.run(run_id)).started_at
     for recovery_number in (1, 2):
         for _ in range(2):
-            assert await store.hand_back_runs() == [run_id]
+            assert list(await store.hand_back_runs()) == [run_id]
             run = await store.run(run_id)
             assert (run.status, run.is_final, run.failure, run.finished_at) == (
                 RunStatus.INTERRUPTED,
@@ -124,12 +124,12 @@ async def test_what_was_in_flight_is_handed_back_and_resumed(store: Store, graph
         image = {} if recovery_number == 1 else {"image": "another"}
         assert (resumed.status, resumed.data) == ("running", {"recovery": recovery_number, **image})
 
-    assert await store.hand_back_runs() == [run_id]
+    assert list(await store.hand_back_runs()) == [run_id]
     assert not await store.resume_run(run_id, 2, "image")
     run = await store.run(run_id)
     assert run.failure is not None
     assert (run.status, run.failure.code, run.is_final) == (RunStatus.FAILED, "too_many_recoveries", True)
-    assert await store.hand_back_runs() == []
+    assert list(await store.hand_back_runs()) == []
     journal = await store.journal(run_id)
     assert [record.seq for record in journal] == list(range(1, run.last_seq + 1))
     assert [record.is_end for record in journal] == [*[False] * (len(journal) - 1), True]
@@ -146,7 +146,7 @@ async def test_what_waits_for_its_turn_or_its_next_attempt_goes_on_waiting(store
     await store.apply(run_id, [*failed, ScheduleRetry(key, 2, 1.0, jitter=False)])
     version, _ = await store.save_graph(graph)
     pending, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
-    assert await store.hand_back_runs() == [run_id, pending.run_id]
+    assert list(await store.hand_back_runs()) == [run_id, pending.run_id]
     [node_run] = await store.node_runs(run_id)
     assert (node_run.status, node_run.failure) == (NodeRunStatus.RETRYING, failure)
     assert (await store.run(pending.run_id)) == pending

@@ -5,7 +5,7 @@ import pytest
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, RecordNodeRun, RecordRun, StartAttempt
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.state import SetKey, StateDiff, View
+from sandgraph.model.state import Json, SetKey, StateDiff, View
 from sandgraph.store.records import RunEvent
 from sandgraph.store.store import Store
 
@@ -13,6 +13,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = NodeRunKey("work")
 DIFF = StateDiff((SetKey("x", "\x00\udc80"),))
+OF: dict[str, Json] = {"node": "work", "iteration": 1, "attempt": 1}
 BEGINS: list[Command] = [RecordNodeRun(KEY, NodeRunStatus.RUNNING), StartAttempt(KEY, 1, View.initial({}))]
 SUCCEEDS: list[Command] = [
     RecordAttempt(KEY, 1, AttemptStatus.SUCCEEDED),
@@ -22,7 +23,7 @@ SUCCEEDS: list[Command] = [
 
 
 async def test_what_a_run_was_told_is_kept_and_its_commit_has_the_diff(store: Store, run_id: str) -> None:
-    begun, done = RunEvent(1, {"type": "begins"}), RunEvent(2, {"type": "done", "list": [1.5, None]})
+    begun, done = RunEvent(1, {"type": "begins"}), RunEvent(2, {"type": "done", "list": [1.5, None], **OF})
     await store.apply(run_id, BEGINS, told=begun)
     await store.apply(run_id, SUCCEEDS, told=done)
     first, second = await store.run_events(run_id)

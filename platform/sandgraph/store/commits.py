@@ -1,0 +1,78 @@
+"""Commits as they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from sandgraph.errors import InvalidInput, NotFound
+from sandgraph.model.state import StateDiff
+from sandgraph.store import cursors, journal, tables
+from sandgraph.store.records import CommitRecord, Page
+
+_LIST = "commits"
+_ROW = tables.state_commit.c
+_MAX_INTEGER = 2**63 - 1
+
+
+def upto(connection: Connection, run_id: str, number: int | None) -> list[CommitRecord]:
+    """Return the commits of a run by number, up to one and with it."""
+    journal.last_number(connection, run_id)
+    query = select(tables.state_commit).where(_ROW.run_id == run_id).order_by(_ROW.number)
+    if number is not None:
+        query = query.where(_ROW.number <= min(number, _MAX_INTEGER))
+    return [_record(row) for row in connection.execute(query)]
+
+
+def get(connection: Connection, run_id: str, number: int) -> CommitRecord:
+    """Return a commit.
+
+    Raises:
+        NotFound: There is no such run, or it has no such commit.
+    """
+    journal.last_number(connection, run_id)
+    query = select(tables.state_commit).where(_ROW.run_id == run_id, _ROW.number == min(number, _MAX_INTEGER))
+    row = connection.execute(query).first()
+    if row is None:
+        raise NotFound("commit", str(number))
+    return _record(row)
+
+
+def page(
+    connection: Connection, run_id: str, scope: str | None, node: str | None, cursor: str | None, limit: int
+) -> Page[CommitRecord]:
+    """Return commits by number, of one scope or node or of all."""
+    journal.last_number(connection, run_id)
+    after = cursors.decode(_LIST, cursor) or "0"
+    if not (after.isascii() and after.isdigit() and int(after) <= _MAX_INTEGER):
+        raise InvalidInput.at("cursor", "invalid_cursor", "This is no cursor of this list; begin without one.")
+    query = page_query(run_id, scope, node, int(after), limit)
+    found = [_record(row) for row in connection.execute(query)]
+    return cursors.page(_LIST, found, limit, lambda commit: str(commit.number))
+
+
+def page_query(run_id: str, scope: str | None, node: str | None, after: int, limit: int) -> Select[Any]:
+    """Return the statement of a page, with one commit more than it shows."""
+    query = select(tables.state_commit).where(_ROW.run_id == run_id, _ROW.number > after)
+    if scope is not None:
+        query = query.where(_ROW.scope == scope)
+    if node is not None:
+        query = query.where(_ROW.node == node)
+    return query.order_by(_ROW.number).limit(limit + 1)
+
+
+def _record(row: Row[Any]) -> CommitRecord:
+    return CommitRecord(
+        row.number,
+        tuple(row.parents),
+        StateDiff.from_json(row.diff),
+        row.node,
+        row.iteration,
+        row.attempt,
+        row.created_at,
+        row.scope,
+        row.trunk,
+        StateDiff.from_json(row.merged or []),
+        row.merged_writers or {},
+    )

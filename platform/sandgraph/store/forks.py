@@ -1,0 +1,60 @@
+"""Runs that begin with the history of another: all of it is stored at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from sandgraph.model.commands import Command, RecordRun
+from sandgraph.model.journal import entries
+from sandgraph.model.run import RunStatus
+from sandgraph.store import journal, received_events, run_events, runs, steps
+from sandgraph.store.columns import now
+from sandgraph.store.ids import new_id
+from sandgraph.store.records import ReceivedEvent, RunEvent, RunRecord
+from sandgraph.store.runs import NewRun
+
+
+def create(
+    connection: Connection,
+    new: NewRun,
+    commands: Sequence[Command],
+    told: Sequence[RunEvent],
+    forked_from: str,
+    forked_at: int,
+) -> tuple[RunRecord, bool]:
+    """Store a run with a history, or return the one that this key made before.
+
+    Raises:
+        Conflict: The key was used for something else.
+        ValueError: The history is that of a run that has ended.
+    """
+    known = runs.known_by(connection, new)
+    if known is not None:
+        return known, False
+    run_id, step = new_id("run"), steps.Step(now())
+    for command in commands:
+        step.add(command)
+    if "finished_at" in step.run:
+        raise ValueError("a run that has ended cannot go on as another")
+    events = list(entries([RecordRun(RunStatus.PENDING), *commands]))
+    own = {"created_at": step.ts, "forked_from": forked_from, "forked_at": forked_at, "last_seq": len(events)}
+    runs.begin(connection, run_id, new, step.run | own)
+    step.write(connection, run_id, steps.first_numbers(events, 1))
+    journal.insert_events(connection, run_id, 1, events, step.ts)
+    if told:
+        run_events.add_all(connection, run_id, told, commands)
+        received_events.insert_all(connection, run_id, _received(step, told))
+    return runs.get(connection, run_id), True
+
+
+def _received(step: steps.Step, told: Sequence[RunEvent]) -> list[ReceivedEvent]:
+    """Return the events from outside among those that a run was told, so that their ids are not used again."""
+    found: dict[str, ReceivedEvent] = {}
+    for each in told:
+        event_id = received_events.of_told(each)
+        if event_id is not None and event_id not in found:
+            name, payload = str(each.document["name"]), each.document["payload"]
+            found[event_id] = ReceivedEvent(len(found) + 1, event_id, name, payload, each.number, step.ts)
+    return list(found.values())

@@ -1,0 +1,76 @@
+"""Who works on a run: its lease, and how it waits while nobody does."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select, update
+
+from sandgraph.errors import Conflict
+from sandgraph.model.run import RunStatus
+from sandgraph.store import journal, received_events, tables
+
+_RUN = tables.run.c
+
+
+def claim(connection: Connection, run_id: str, owner: str) -> int:
+    """Give a run to somebody, and return the lease; whoever had it before has it no more, and it is parked no more.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It has ended.
+    """
+    lease = connection.scalar(
+        update(tables.run)
+        .where(_RUN.id == run_id, _RUN.finished_at.is_(None))
+        .values(lease=_RUN.lease + 1, owner=owner, parked=False, wake_at=None)
+        .returning(_RUN.lease)
+    )
+    if lease is None:
+        journal.last_number(connection, run_id)
+        raise Conflict(f"The run {run_id} has ended: nobody can work on it any more.", code="run_ended")
+    return int(lease)
+
+
+def park(connection: Connection, run_id: str, lease: int, wake_at: datetime | None) -> bool:
+    """Let a run wait with nobody working on it, unless it has something to be told; tell whether it does.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: The lease is over, or the run does not wait.
+    """
+    journal.last_number(connection, run_id, lease)
+    if received_events.has_untold(connection, run_id):
+        return False
+    parked = connection.execute(
+        update(tables.run)
+        .where(_RUN.id == run_id, _RUN.status == RunStatus.WAITING.value)
+        .values(parked=True, wake_at=wake_at, owner=None)
+    )
+    if parked.rowcount == 0:
+        raise Conflict(f"The run {run_id} does not wait.", code="run_not_waiting")
+    return True
+
+
+def due(connection: Connection, at: datetime) -> list[str]:
+    """Return the ids of the parked runs that are to go on by then, first those that have been due for longest."""
+    query = select(_RUN.id).where(_RUN.wake_at <= at).order_by(_RUN.wake_at, _RUN.id)
+    return list(connection.scalars(query))
+
+
+def next_wake(connection: Connection) -> datetime | None:
+    """Return when the next parked run is to go on; None where none waits for a time."""
+    first: datetime | None = connection.scalar(select(func.min(_RUN.wake_at)).where(_RUN.wake_at.is_not(None)))
+    return first
+
+
+def wake(connection: Connection, run_id: str, at: datetime) -> None:
+    """Say of a run that waits that it is to go on at that time, for it may not know what it waits for."""
+    connection.execute(
+        update(tables.run).where(_RUN.id == run_id).values(lease=_RUN.lease + 1, owner=None, parked=True, wake_at=at)
+    )
+
+
+def release(connection: Connection, run_id: str) -> None:
+    """Take a run from whoever works on it."""
+    connection.execute(update(tables.run).where(_RUN.id == run_id).values(lease=_RUN.lease + 1, owner=None))

@@ -1,0 +1,85 @@
+"""Node runs and their attempts as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, func, select
+
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, Usage
+from sandgraph.store import journal, tables
+from sandgraph.store.records import AttemptRecord, NodeRunRecord, Reads
+
+_DONE = tables.node_run.c
+_TRIED = tables.attempt.c
+_MAX_INTEGER = 2**63 - 1
+
+
+def read(connection: Connection, run_id: str, after: int, limit: int | None) -> list[NodeRunRecord]:
+    """Return the node runs that began after a record of the journal, in order of start, at most ``limit``."""
+    journal.last_number(connection, run_id)
+    after = min(after, _MAX_INTEGER)
+    query = select(tables.node_run).where(_DONE.run_id == run_id, _DONE.first_seq > after).order_by(_DONE.first_seq)
+    rows = connection.execute(query if limit is None else query.limit(limit)).all()
+    if not rows:
+        return []
+    attempts = _attempts(connection.execute(attempts_query(run_id, after, rows[-1].first_seq)).all())
+    return [
+        NodeRunRecord(
+            row.node,
+            row.iteration,
+            NodeRunStatus(row.status),
+            row.message,
+            failure_of(row.failure),
+            tuple(attempts.get((row.scope, row.node, row.iteration), ())),
+            row.started_at,
+            row.finished_at,
+            row.scope,
+            row.first_seq,
+        )
+        for row in rows
+    ]
+
+
+def count(connection: Connection, run_id: str) -> int:
+    """Count a run's node runs."""
+    journal.last_number(connection, run_id)
+    return connection.scalar(select(func.count()).select_from(tables.node_run).where(_DONE.run_id == run_id)) or 0
+
+
+def attempts_query(run_id: str, after: int, last: int) -> Select[Any]:
+    """Return the statement of the attempts of the node runs that began after a record, up to another and with it."""
+    matches = and_(
+        _TRIED.run_id == _DONE.run_id,
+        _TRIED.scope == _DONE.scope,
+        _TRIED.node == _DONE.node,
+        _TRIED.iteration == _DONE.iteration,
+    )
+    return (
+        select(tables.attempt)
+        .join_from(tables.node_run, tables.attempt, matches)
+        .where(_DONE.run_id == run_id, _DONE.first_seq > after, _DONE.first_seq <= last)
+    )
+
+
+def failure_of(document: dict[str, str] | None) -> Failure | None:
+    """Make a failure from what is stored of it."""
+    return Failure(**document) if document else None
+
+
+def _attempts(rows: Sequence[Row[Any]]) -> dict[tuple[str, str, int], list[AttemptRecord]]:
+    found: dict[tuple[str, str, int], list[AttemptRecord]] = {}
+    for row in sorted(rows, key=lambda row: row.attempt):
+        found.setdefault((row.scope, row.node, row.iteration), []).append(
+            AttemptRecord(
+                row.attempt,
+                AttemptStatus(row.status),
+                failure_of(row.failure),
+                Usage(**row.usage) if row.usage else None,
+                row.started_at,
+                row.finished_at,
+                Reads(tuple(row.reads["keys"]), row.reads["cut"]) if row.reads else None,
+            )
+        )
+    return found

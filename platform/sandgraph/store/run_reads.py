@@ -1,0 +1,167 @@
+"""The store's methods that read runs and what they did."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sandgraph.model.run import RunStatus
+from sandgraph.store import checkpoints, commits, journal, leases, node_runs, received_events, run_events, runs
+from sandgraph.store.database import Database
+from sandgraph.store.records import (
+    Checkpoint,
+    CodeVersion,
+    CommitRecord,
+    JournalRecord,
+    NodeRunRecord,
+    Page,
+    ReceivedEvent,
+    RunRecord,
+    RunSummary,
+    StoredEvent,
+)
+
+
+class RunReads:
+    """What reads runs; part of `Store`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self, run_id: str) -> RunRecord:
+        """Return a run with its states.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        return await self._database.read(runs.get, run_id)
+
+    async def run_summary(self, run_id: str) -> RunSummary:
+        """Return a run without its states, at a cost that does not depend on their size.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        return await self._database.read(runs.summary, run_id)
+
+    async def run_code(self, run_id: str) -> tuple[dict[str, CodeVersion], dict[str, CodeVersion]]:
+        """Return the functions and the tools that a run pinned, by name.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(runs.pinned_code, run_id)
+
+    async def list_runs(
+        self,
+        *,
+        status: RunStatus | None = None,
+        graph_id: str | None = None,
+        failure: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[RunSummary]:
+        """Return runs, newest first; ``failure`` is the code of what they failed of."""
+        return await self._database.read(runs.page, status, graph_id, failure, cursor, limit)
+
+    async def count_runs(self, *statuses: RunStatus) -> int:
+        """Count the runs of these statuses; without any, all."""
+        return await self._database.read(runs.count, *statuses)
+
+    async def graph_load(self, graph_name: str) -> int:
+        """Count the runs of a graph, of any version, that were begun and have not ended."""
+        return await self._database.read(runs.load, graph_name)
+
+    async def pending_runs(self, limit: int) -> list[str]:
+        """Return the ids of pending runs, oldest first."""
+        return await self._database.read(runs.pending, limit)
+
+    async def due_runs(self, at: datetime) -> list[str]:
+        """Return the ids of the parked runs that are to go on by then, first those that have been due for longest."""
+        return await self._database.read(leases.due, at)
+
+    async def next_wake(self) -> datetime | None:
+        """Return when the next parked run is to go on; None where none waits for a time."""
+        return await self._database.read(leases.next_wake)
+
+    # What a run did
+
+    async def run_events(self, run_id: str, *, after: int = 0, limit: int = 64) -> list[StoredEvent]:
+        """Return what a run was told after event ``after``, at most ``limit``."""
+        return await self._database.read(run_events.read, run_id, after, limit)
+
+    async def untold_events(self, run_id: str) -> list[ReceivedEvent]:
+        """Return the events that somebody sent a run and that it was not told yet, in the order they came in.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(received_events.untold, run_id)
+
+    async def journal(self, run_id: str, *, after: int = 0, limit: int = 500) -> list[JournalRecord]:
+        """Return the events and log lines that follow number ``after``, at most ``limit``; none once there are no more.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(journal.read, run_id, after, limit)
+
+    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
+        """Return a run's node runs in order of start, with their attempts.
+
+        Args:
+            run_id: The run.
+            after: The ``first_seq`` of the last one that was seen.
+            limit: The most to return; all without it.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(node_runs.read, run_id, after, limit)
+
+    async def count_node_runs(self, run_id: str) -> int:
+        """Count a run's node runs.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(node_runs.count, run_id)
+
+    async def commits(self, run_id: str, *, upto: int | None = None) -> list[CommitRecord]:
+        """Return a run's commits by number, up to ``upto`` and with it.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(commits.upto, run_id, upto)
+
+    async def commit(self, run_id: str, number: int) -> CommitRecord:
+        """Return a commit.
+
+        Raises:
+            NotFound: There is no run of that id, or it has no such commit.
+        """
+        return await self._database.read(commits.get, run_id, number)
+
+    async def history(
+        self,
+        run_id: str,
+        *,
+        scope: str | None = None,
+        node: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[CommitRecord]:
+        """Return a run's commits by number, of one scope or node or of all.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(commits.page, run_id, scope, node, cursor, limit)
+
+    async def checkpoint(self, run_id: str, at: int) -> Checkpoint:
+        """Return the state after commit ``at``, 0 for the initial one, and who wrote what; its cost is bounded.
+
+        Raises:
+            NotFound: There is no run of that id, or it has no such commit.
+        """
+        return await self._database.read(checkpoints.read, run_id, at)
