@@ -50,7 +50,7 @@ def advance(
     parameters = {f"new_{name}": value for name, value in changes.items()}
     parameters |= {"key_id": run_id, "records": records}
     if lease is not None:
-        parameters["lease"] = lease
+        parameters["key_lease"] = lease
     last = connection.scalar(_advance_statement(tuple(changes), is_leased=lease is not None), parameters)
     if last is None:
         last_number(connection, run_id, lease)
@@ -67,7 +67,7 @@ def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> Returnin
         changes["started_at"] = func.coalesce(run.started_at, changes["started_at"])
     statement = update(tables.run).where(run.id == bindparam("key_id"), run.finished_at.is_(None))
     if is_leased:
-        statement = statement.where(run.lease == bindparam("lease"))
+        statement = statement.where(run.lease == bindparam("key_lease"))
     return statement.values(last_seq=run.last_seq + bindparam("records"), **changes).returning(run.last_seq)
 
 
