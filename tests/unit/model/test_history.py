@@ -10,8 +10,9 @@ from tests.unit.model.programs import INITIAL, program
 from tests.unit.model.simulation import Simulation
 
 from sandgraph.model.commands import RecordCommit
-from sandgraph.model.history import state_at, state_so_far
-from sandgraph.model.state import Json, MergeConflict
+from sandgraph.model.history import state_at, state_by_ancestors, state_so_far
+from sandgraph.model.reducers import Reducer
+from sandgraph.model.state import Json, MergeConflict, ReduceKey, StateDiff, past
 
 
 def commit(number: int, *parents: int, delete: str = "", **changes: Json) -> RecordCommit:
@@ -36,7 +37,7 @@ COMMITS = [commit(1, 0, a=1), commit(2, 1, b=2), commit(3, 1, c=3), commit(4, 2,
 )
 def test_the_state_of_a_checkpoint_is_that_of_its_ancestors(number: int, state: dict[str, Json] | None) -> None:
     assert state_at({"z": 0}, COMMITS, number) == state
-    assert state_at({"z": 0}, reversed(COMMITS), number) == state
+    assert state_by_ancestors({"z": 0}, reversed(COMMITS), number) == state
 
 
 def test_the_state_so_far_is_that_of_all_branches() -> None:
@@ -54,6 +55,65 @@ def test_in_the_state_so_far_the_latest_value_stands_and_conflicts_are_named() -
 def test_a_conflict_names_the_latest_commit_that_the_last_did_not_see() -> None:
     commits = [commit(1, 0, a=1), commit(2, 1, a=2), commit(3, 0, a=3)]
     assert state_so_far({}, commits)[1] == [MergeConflict("a", 2, 3)]
+
+
+def added(number: int, *parents: int, key: str = "n", value: Json = 1, by: Reducer = Reducer.ADD) -> RecordCommit:
+    return RecordCommit(number, parents, StateDiff((ReduceKey(key, by, value),)), key_of("a"), 1)
+
+
+def test_in_the_state_so_far_reductions_go_together() -> None:
+    commits = [added(1, 0), added(2, 0, value=5), added(3, 1, value=0.5), commit(4, 0, m=1)]
+    assert state_so_far({"n": 1}, reversed(commits)) == ({"n": 7.5, "m": 1}, [])
+    assert state_so_far({}, commits[:2]) == ({"n": 6}, [])
+
+
+@pytest.mark.parametrize(
+    ("commits", "n", "conflict"),
+    [
+        # Set beside a reduction: before it, after it, and after another reduction that saw it.
+        ([added(1, 0), commit(2, 0, n=7)], 7, (1, 2)),
+        ([commit(1, 0, n=7), added(2, 0)], 8, (1, 2)),
+        ([commit(1, 0, n=7), added(2, 0), added(3, 1)], 9, (1, 2)),
+        ([commit(1, 0, n=7), added(2, 0), added(3, 0), added(4, 1)], 10, (1, 3)),
+        ([added(1, 0), commit(2, 0, n=7), added(3, 2)], 8, (1, 2)),
+        ([commit(1, 0, delete="n"), added(2, 0)], 1, (1, 2)),
+        ([added(1, 0), commit(2, 0, delete="n")], None, (1, 2)),
+        # After it, or under both.
+        ([commit(1, 0, n=7), added(2, 1), added(3, 1)], 9, None),
+        ([added(1, 0), added(2, 0), commit(3, 1, 2, n=7), added(4, 3), added(5, 3)], 9, None),
+        ([added(1, 0), added(2, 0), commit(3, 1, n=7)], 7, (2, 3)),
+    ],
+)
+def test_a_set_beside_a_reduction_is_named(
+    commits: list[RecordCommit], n: Json, conflict: tuple[int, int] | None
+) -> None:
+    state, conflicts = state_so_far({"n": 0}, commits)
+    assert state.get("n") == n
+    assert conflicts == ([MergeConflict("n", *conflict)] if conflict else [])
+
+
+def test_the_state_so_far_shows_something_of_what_cannot_be() -> None:
+    commits = [commit(1, 0, n=2**63 - 1, s="x"), added(2, 1), added(3, 1, key="s", value=[1], by=Reducer.APPEND)]
+    assert state_so_far({}, commits) == ({"n": 1, "s": [1]}, [])
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_conflicts_so_far_are_those_of_the_last_set(seed: int) -> None:
+    random = Random(seed)
+    commits: list[RecordCommit] = []
+    for number in range(1, 12):
+        parents = tuple(sorted({random.randrange(number) for _ in range(random.choice([1, 1, 2]))}))
+        changed = commit(number, *parents, n=1) if random.random() < 0.5 else commit(number, *parents, m=1)
+        commits.append(random.choice([changed, added(number, *parents, key=random.choice("nm"))]))
+    parents_of = {0: (), **{each.number: each.parents for each in commits}}
+    expected = set()
+    for key in "nm":
+        changes = [each for each in commits if each.diff.ops[0].key == key]
+        sets = [each.number for each in changes if not isinstance(each.diff.ops[0], ReduceKey)]
+        for number in [each.number for each in changes if sets]:
+            if sets[-1] not in past(parents_of, [number]) and number not in past(parents_of, sets[-1:]):
+                expected.add(key)
+    assert {each.key for each in state_so_far({}, commits)[1]} == expected
 
 
 def test_reading_changes_nothing() -> None:

@@ -152,11 +152,14 @@ class World:
 
     def __init__(self, random: Random, initial: State = INITIAL) -> None:
         self.random = random
+        # A subgraph's commits go on from those outside.
+        self.first = 0
+        self.root = View.initial(initial)
         self.replay = Replay(initial)
         self.parents: dict[int, tuple[int, ...]] = {0: ()}
         self.commits: dict[int, Commit] = {}
         self.after: dict[int, View] = {}
-        self.live: list[tuple[View, list[int]]] = [(View.initial(initial), [])]
+        self.live: list[tuple[View, list[int]]] = [(self.root, [])]
 
     def step(self) -> None:
         what = self.random.random()
@@ -169,7 +172,7 @@ class World:
 
     def commit(self, index: int) -> None:
         view, order = self.live[index]
-        number = len(self.replay.deeds) + 1
+        number = self.first + len(self.replay.deeds) + 1
         diff = change(self.random, view.state)
         self.live[index] = self.made(view, number, diff), self.replay.commit(number, order, diff)
 
@@ -204,7 +207,7 @@ class World:
         assert deeds & {"set", "delete"}
 
     def heads(self, order: list[int]) -> set[int]:
-        return set(order or [0]) - {each for number in order for each in self.replay.saw[number]}
+        return set(order or self.root.heads) - {each for number in order for each in self.replay.saw[number]}
 
     def chain(self, number: int) -> list[Commit]:
         """Return the commits along the trunk, from the first."""
@@ -299,6 +302,8 @@ class Forgetful(World):
             self.kept = dict.fromkeys(heads.pop(), ())
         elif self.random.random() < 0.5:
             self.kept = dict(compact(self.kept, self.twins))
+        if self.random.random() < 0.3:
+            self.twins = [twin.without_old_deletions(self.kept) for twin in self.twins]
         for (view, _), twin in zip(self.live, self.twins, strict=True):
             assert text(view.state) == text(twin.state)
             assert {key: view.writers[key] for key in view.state} == {key: twin.writers[key] for key in twin.state}
