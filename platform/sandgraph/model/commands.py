@@ -12,7 +12,7 @@ EMPTY = StateDiff()
 
 @dataclass(frozen=True, slots=True)
 class RecordNodeRun:
-    """A node run began, ended, or changed its status."""
+    """A node run began (with its first record), ended, or changed its status; `StartAttempt` too makes it run."""
 
     key: NodeRunKey
     status: NodeRunStatus

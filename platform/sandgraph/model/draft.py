@@ -29,6 +29,8 @@ MAX_DELETED_KEYS = 10_000
 #: Commits after which those that nothing refers to are dropped.
 _COMPACT_EVERY = 256
 
+_PAUSED = "The run is paused."
+
 
 class Draft:
     """Mutable copies of a run's parts, and what is recorded whenever they change.
@@ -161,6 +163,10 @@ class Draft:
         first, second = self.authors[conflict.first], self.authors[conflict.second]
         who = f"{first!r} and {second!r}" if first != second else f"Two iterations of {first!r}"
         message = f"{who} changed the key {conflict.key!r} {where}, and neither saw what the other did."
+        if conflict.reason:
+            message = (
+                f"What {who} did to the key {conflict.key!r} {where} cannot be brought together: {conflict.reason}."
+            )
         return Failure("state_conflict", message, node=node)
 
     def over_bounds(self, node: Node, view: View, steps: int) -> Failure | None:
@@ -185,6 +191,7 @@ class Draft:
         """Start an attempt of a node run, or let it wait for as long as the run is paused."""
         if self.root.is_paused:
             self.active[key] = replace(active, is_waiting=True, is_held=True)
+            self.commands.append(RecordNodeRun(key, NodeRunStatus.WAITING, message=_PAUSED))
             return
         self.active[key] = active
         node = self.topology.nodes[key.node]
@@ -204,13 +211,21 @@ class Draft:
 
     def commit(self, key: NodeRunKey, attempt: int | None, view: View, diff: StateDiff) -> View:
         """Commit what a node run changed, and return the view after that."""
-        diff = diff.without_idle_deletes(view.state)
+        diff = diff.reduced(view.state, self.reducers).without_idle_deletes(view.state)
+        # Nothing but this view's heads is left: whatever lives has seen the same.
+        alone = self.parents.keys() == set(view.heads)
         number = self.commits = self.commits + 1
         self.parents[number] = view.heads
         self.authors[number] = key.node
-        after = view.after(number, diff)
-        self.commands.append(RecordCommit(number, view.heads, diff, key, attempt, before=view, after=after))
-        self.latest = after.state if self.latest is view.state else diff.apply(self.latest or {})
+        after = view.after(number, diff, alone=alone)
+        merged = view.merged_ops()
+        self.commands.append(RecordCommit(number, view.heads, diff, key, attempt, view.trunk, merged, view, after))
+        if self.latest is view.state:
+            self.latest = after.state
+        else:
+            latest = dict(self.latest or {})
+            diff.apply_to(latest, lenient=True)
+            self.latest = latest
         if len(after.writers) > 2 * len(after.state) + _DELETED_KEYS_KEPT:
             return after.without_old_deletions(self.parents)
         return after

@@ -15,7 +15,6 @@ from sandgraph.model.scopes import outputs
 from sandgraph.model.state import Json, SetKey, State, StateDiff, View
 from sandgraph.model.tokens import Tokens
 
-_PAUSED = "The run is paused."
 _REOPENED = Failure(AttemptStatus.LOST.value, "It ran in the run that this one goes on with.")
 
 
@@ -41,6 +40,9 @@ class NodeRuns(Tokens, ABC):
         """Begin a node run over a view; ``lap`` is a loop node's iteration since it was entered."""
         key = self.next_key(node.name)
         steps = 0 if node.type in {NodeType.START, NodeType.END} else 1
+        items = view.state.get(node.items) if node.items is not None else None
+        if isinstance(items, list):
+            steps += len(items)
         if failure := self.over_bounds(node, view, steps):
             self.finish(RunStatus.FAILED, failure)
             return
@@ -87,9 +89,7 @@ class NodeRuns(Tokens, ABC):
         self.commands.append(RecordNodeRun(key, NodeRunStatus.RUNNING))
 
     def _run(self, key: NodeRunKey, active: Active) -> None:
-        if self.root.is_paused:
-            self.commands.append(RecordNodeRun(key, NodeRunStatus.WAITING, message=_PAUSED))
-        else:
+        if not self.root.is_paused:
             self._record_running(key)
         self.attempt(key, active)
 
@@ -167,9 +167,6 @@ class NodeRuns(Tokens, ABC):
             message = f"The key {node.items!r} {found}; a map needs a list."
             self.fail_node_run(key, view, Outcome.FAILED, Failure("map_items_invalid", message, node=node.name))
             return
-        if failure := self.over_bounds(node, view, len(items)):
-            self.finish(RunStatus.FAILED, failure)
-            return
         self.maps[key] = Mapped(view, len(items))
         self._limit_time(key, node)
         self._go_on_with_map(key)
@@ -209,7 +206,8 @@ class NodeRuns(Tokens, ABC):
 
     def _fail_map(self, key: NodeRunKey, mapped: Mapped, failures: Mapping[int, Failure]) -> None:
         first = min(failures)
-        others = f" (and {len(failures) - 1} more items failed)" if len(failures) > 1 else ""
+        more = len(failures) - 1
+        others = f" (and {more} more item{'s' if more > 1 else ''} failed)" if more else ""
         failure = replace(failures[first], message=f"Item {first}: {failures[first].message}{others}", node=key.node)
         self.fail_node_run(key, mapped.view, Outcome.FAILED, failure)
 
@@ -245,11 +243,16 @@ class NodeRuns(Tokens, ABC):
             return True
         del self.inside[key]
         failure, final = draft.outcome
-        if failure is not None:
-            node = f"{key.node}/{failure.node}" if failure.node else key.node
-            self.fail_node_run(key, inner.view, Outcome.FAILED, replace(failure, node=node))
-        else:
+        if failure is None:
             self._leave_subgraph(key, inner, final)
+            return True
+        failure = replace(failure, node=f"{key.node}/{failure.node}" if failure.node else key.node)
+        if self.steps > self.graph.max_steps:
+            # That is the bound of all that goes on here, and not for edges to handle.
+            self.commands.append(RecordNodeRun(key, NodeRunStatus.FAILED, failure))
+            self.finish(RunStatus.FAILED, failure)
+        else:
+            self.fail_node_run(key, inner.view, Outcome.FAILED, failure)
         return True
 
     def _leave_subgraph(self, key: NodeRunKey, inner: Inner, final: State) -> None:

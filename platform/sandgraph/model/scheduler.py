@@ -128,7 +128,7 @@ class _Steps(NodeRuns):
         view = active.view
         message = "" if event.entered else "The loop's condition did not hold: no iteration."
         if event.entered and node.function is not None and not active.asks_only:
-            view = self.commit(key, event.attempt, view, event.diff.reduced(view.state, self.reducers))
+            view = self.commit(key, event.attempt, view, event.diff)
         conditions = node.condition or any(self.graph.edges[i].condition for i in self.topology.outgoing[node.name])
         if event.is_amended and conditions:
             number = event.attempt + 1

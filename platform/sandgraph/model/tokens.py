@@ -33,6 +33,8 @@ class Tokens(Draft, ABC):
 
     def settle(self) -> None:
         """Move tokens until nothing moves without an attempt; then the run goes on, or is over."""
+        if self.status is RunStatus.PENDING:
+            return
         while not self.status.is_final and (self.reached or self._turn_loop()):
             if not self.reached:
                 continue

@@ -41,6 +41,22 @@ def tried(name: str, attempts: int, **how: float) -> Node:
     return Node(name, function=name, retry=Retry(max_attempts=attempts, jitter=False, **how))  # type: ignore[arg-type]
 
 
+def mapped(name: str, most: int = 8, **fields: object) -> Node:
+    """A map of ``items`` into ``results``."""
+    return Node(name, NodeType.MAP, function=name, items="items", into="results", max_concurrency=most, **fields)  # type: ignore[arg-type]
+
+
+def waiting(name: str, event: str | None = "go", timeout_s: float | None = None, into: str | None = None) -> Node:
+    """A wait, for the event ``go`` if nothing else is said."""
+    return Node(name, NodeType.WAIT, event=event, timeout_s=timeout_s, into=into)
+
+
+def subgraph(name: str, graph_id: str = "inner", **fields: object) -> Node:
+    """A subgraph; ``inputs`` and ``outputs`` are given as mappings."""
+    pairs = {key: tuple(value.items()) if isinstance(value, dict) else value for key, value in fields.items()}
+    return Node(name, NodeType.SUBGRAPH, graph_id=graph_id, **pairs)  # type: ignore[arg-type]
+
+
 def graph_of(edges: str, *nodes: Node, start_node: str | None = None, max_steps: int = DEFAULT_MAX_STEPS) -> Graph:
     """Make a graph of ``a>b`` (on success), ``a>b?`` (a condition), ``a>b!`` (the default) and ``a>b^ft`` (on others).
 

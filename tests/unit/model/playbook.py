@@ -9,21 +9,33 @@ from tests.unit.model.graphs import shape
 from tests.unit.model.ledger import Ledger
 
 from sandgraph.model import events, scheduler
-from sandgraph.model.commands import RecordEdge, RecordNodeRun, ScheduleRetry, StartAttempt
+from sandgraph.model.commands import RecordEdge, RecordNodeRun, ScheduleRetry, ScheduleTimer, StartAttempt
 from sandgraph.model.graph import Graph
+from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import DeleteKey, Json, Op, SetKey, StateDiff
 
 
 def play(graph: Graph, **state: Json) -> Playbook:
     """Start a run over a state."""
-    return Playbook(graph, state).told(events.RunStarted(state))
+    return prepared(graph, **state).starts()
+
+
+def play_with(subgraphs: Mapping[str, Graph], graph: Graph, **state: Json) -> Playbook:
+    """Start a run whose graph has subgraphs, by their ids."""
+    return Playbook(graph, state, subgraphs).starts()
+
+
+def prepared(graph: Graph, **state: Json) -> Playbook:
+    """Make a run that has not started."""
+    return Playbook(graph, state)
 
 
 def key_of(name: str) -> NodeRunKey:
-    """Read ``node`` or ``node#3``."""
-    node, _, iteration = name.partition("#")
-    return NodeRunKey(node, int(iteration or 1))
+    """Read ``node`` or ``node#3``, after its scope: ``review#1/check``."""
+    scope, _, own = name.rpartition("/")
+    node, _, iteration = own.partition("#")
+    return NodeRunKey(node, int(iteration or 1), scope)
 
 
 def diff_of(changes: Mapping[str, Json], deleted: Iterable[str] = ()) -> StateDiff:
@@ -34,8 +46,9 @@ def diff_of(changes: Mapping[str, Json], deleted: Iterable[str] = ()) -> StateDi
 class Playbook:
     """A run and its script so far. Every attempt that starts must be expected before the run is told more."""
 
-    def __init__(self, graph: Graph, state: Mapping[str, Json]) -> None:
-        self.run = scheduler.Run(graph, shape(graph))
+    def __init__(self, graph: Graph, state: Mapping[str, Json], subgraphs: Mapping[str, Graph] | None = None) -> None:
+        blueprints = {name: Blueprint(inner, shape(inner)) for name, inner in (subgraphs or {}).items()}
+        self.run = scheduler.Run(graph, shape(graph), subgraphs=blueprints)
         self.ledger = Ledger(state)
         self._unexpected: list[str] = []
 
@@ -49,6 +62,9 @@ class Playbook:
         self._unexpected = [_name(each) for each in commands if isinstance(each, StartAttempt)]
         return self
 
+    def starts(self) -> Self:
+        return self.told(events.RunStarted(self.ledger.initial))
+
     def succeeds(
         self,
         name: str,
@@ -58,11 +74,13 @@ class Playbook:
         after: tuple[bool, ...] = (),
         again: bool | None = None,
         entered: bool = True,
+        value: Json = None,
+        is_amended: bool = False,
     ) -> Self:
         """Let the present attempt of a node run come back; ``after`` answers its edges' conditions."""
-        attempt = self.ledger.running[key_of(name)].attempt
-        diff = diff_of(changes or {}, deletes)
-        return self.told(events.AttemptSucceeded(key_of(name), attempt, diff, entered, again, after))
+        key, diff = key_of(name), diff_of(changes or {}, deletes)
+        attempt = self.ledger.running[key].attempt
+        return self.told(events.AttemptSucceeded(key, attempt, diff, entered, again, after, value, is_amended))
 
     def fails(self, name: str, status: AttemptStatus = AttemptStatus.ERROR) -> Self:
         attempt = self.ledger.running[key_of(name)].attempt
@@ -71,6 +89,24 @@ class Playbook:
     def waits_no_more(self, name: str) -> Self:
         """Let the wait before the next attempt be over."""
         return self.told(events.RetryDue(key_of(name), self.ledger.waiting[key_of(name)].attempt))
+
+    def receives(self, name: str, payload: Json = None, event_id: str | None = None) -> Self:
+        """Send the run an event."""
+        return self.told(events.EventReceived(name, payload, event_id or f"e{len(self.ledger.received) + 1}"))
+
+    def elapses(self, name: str) -> Self:
+        """Let the time of a wait, a map or a subgraph be over."""
+        assert key_of(name) in self.ledger.timers
+        return self.told(events.TimeElapsed(key_of(name)))
+
+    def pauses(self) -> Self:
+        return self.told(events.PauseRequested())
+
+    def unpauses(self) -> Self:
+        return self.told(events.UnpauseRequested())
+
+    def reopens(self) -> Self:
+        return self.told(events.Reopened())
 
     def cancelled(self) -> Self:
         return self.told(events.CancelRequested())
@@ -94,6 +130,35 @@ class Playbook:
     def schedules(self, name: str, delay_s: float) -> Self:
         found = [(each.key, each.delay_s) for each in self.commands if isinstance(each, ScheduleRetry)]
         assert found == [(key_of(name), delay_s)]
+        return self
+
+    def sets_timer(self, name: str, delay_s: float) -> Self:
+        found = [(each.key, each.delay_s) for each in self.commands if isinstance(each, ScheduleTimer)]
+        assert found == [(key_of(name), delay_s)]
+        return self
+
+    def asks(self, name: str) -> Self:
+        """Say that an attempt that runs only asks conditions."""
+        assert self.ledger.running[key_of(name)].asks_only
+        return self
+
+    def waits(self) -> Self:
+        """Say that nothing is left to be done but to wait."""
+        assert self.run.status is RunStatus.WAITING
+        return self
+
+    def works(self) -> Self:
+        assert self.run.status is RunStatus.RUNNING
+        return self
+
+    def has(self, status: NodeRunStatus, *names: str) -> Self:
+        """Say which node runs have a status."""
+        assert self.ledger.with_status(status) == set(names)
+        return self
+
+    def commits(self, *names: str) -> Self:
+        """Say which node runs made a commit so far, in their order."""
+        assert [str(commit.key) for commit in self.ledger.commits.values()] == list(names)
         return self
 
     def skips(self, *names: str) -> Self:
