@@ -13,20 +13,23 @@ from typing import TypeVar
 from sandgraph.api.services import Services
 from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull, Unavailable
 from sandgraph.execution.runtimes import refusal
+from sandgraph.model.commands import EMPTY
 from sandgraph.model.graph import Graph, problems
 from sandgraph.model.limits import Limits
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
-from sandgraph.model.state import Json
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import analyse
 from sandgraph.settings import Settings
 from sandgraph.store.records import (
     AttemptRecord,
     CodeKind,
     CodeVersion,
+    CommitRecord,
     GraphVersion,
     JournalRecord,
     NodeRunRecord,
     Page,
+    Reads,
     RunRecord,
     RunSummary,
 )
@@ -110,10 +113,54 @@ def _syntax(path: str, code: str, mode: str) -> list[Problem]:
 
 
 @dataclass(frozen=True)
+class FakeWriter:
+    commit: int
+    key: NodeRunKey | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
 class FakeState:
     data: Mapping[str, Json]
     commit: int
+    writers: Mapping[str, FakeWriter]
     conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FakeReceipt:
+    run_id: str
+    event_id: str
+    name: str
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class FakePlace:
+    position: int
+    waits_for: str
+
+
+@dataclass(frozen=True)
+class FakeOutcome:
+    status: AttemptStatus
+    diff: StateDiff = EMPTY
+    entered: bool = True
+    again: bool | None = None
+    after: tuple[bool, ...] = ()
+    value: Json = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class FakeReplayed:
+    run_id: str
+    key: NodeRunKey
+    attempt: int
+    drift: tuple[str, ...]
+    recorded: FakeOutcome
+    replayed: FakeOutcome
+    images: tuple[str, str] = ("image", "image")
 
 
 @dataclass
@@ -124,7 +171,8 @@ class FakeRuns:
     settings: Settings
     records: dict[str, RunRecord] = field(default_factory=dict)
     journals: dict[str, list[JournalRecord]] = field(default_factory=dict)
-    keys: dict[str, tuple[str, str, Mapping[str, Json]]] = field(default_factory=dict)
+    keys: dict[str, tuple[str, object]] = field(default_factory=dict)
+    events: dict[tuple[str, str], tuple[str, Json]] = field(default_factory=dict)
     hold: bool = False
     status: RunStatus = RunStatus.COMPLETED
     error: Exception | None = None
@@ -140,22 +188,78 @@ class FakeRuns:
         graph = self.catalog.graphs.get(graph_id)
         if graph is None:
             raise NotFound("graph", graph_id)
-        if idempotency_key in self.keys:
-            run_id, *body = self.keys[idempotency_key]
-            if body != [graph_id, initial_state]:
+        return await self._start(graph, initial_state, idempotency_key, (graph_id, initial_state))
+
+    async def _start(
+        self,
+        graph: GraphVersion,
+        state: Mapping[str, Json],
+        key: str | None,
+        request: object,
+        forked: tuple[str, int] | None = None,
+    ) -> tuple[RunRecord, bool]:
+        if key is not None and key in self.keys:
+            run_id, before = self.keys[key]
+            if before != request:
                 raise Conflict("The key was used for another run.", code="idempotency_key_reused")
             return self.records[run_id], False
         run_id = f"run_{len(self.records) + 1}"
-        self.records[run_id] = RunRecord(
-            run_id, graph_id, graph.name, "image", RunStatus.PENDING, None, 0, 0, NOW, None, None, initial_state, None
+        made = RunRecord(
+            run_id, graph.graph_id, graph.name, "image", RunStatus.PENDING, None, 0, 0, NOW, None, None, state, None
         )
+        if forked is not None:
+            made = replace(made, forked_from=forked[0], forked_at=forked[1])
+        self.records[run_id] = made
         self.journals[run_id] = []
-        if idempotency_key is not None:
-            self.keys[idempotency_key] = (run_id, graph_id, initial_state)
+        if key is not None:
+            self.keys[key] = (run_id, request)
         if not self.hold:
             await self.say(run_id, "working")
             await self.end(run_id, self.status)
         return self.records[run_id], True
+
+    async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> FakeReceipt:
+        self._in_flight(run_id)
+        event_id = event_id or f"event_{len(self.events) + 1}"
+        is_new = (run_id, event_id) not in self.events
+        if self.events.setdefault((run_id, event_id), (name, payload)) != (name, payload):
+            raise Conflict("The id is that of another event.", code="event_id_reused")
+        return FakeReceipt(run_id, event_id, name, is_new)
+
+    async def pause(self, run_id: str) -> RunSummary:
+        return self._paused(run_id, is_paused=True)
+
+    async def unpause(self, run_id: str) -> RunSummary:
+        return self._paused(run_id, is_paused=False)
+
+    async def fork(
+        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+    ) -> tuple[RunRecord, bool]:
+        if self.error is not None:
+            raise self.error
+        state = (await self.state(run_id, at)).data
+        graph = self.catalog.graphs[self.records[run_id].graph_id]
+        request = (run_id, at, changes, latest)
+        return await self._start(graph, changes.apply(state), idempotency_key, request, (run_id, at))
+
+    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+        run = self._run(run_id)
+        if run.status is not RunStatus.FAILED:
+            raise Conflict(f"The run {run_id} is {run.status}.", code="run_not_resumable")
+        return await self.fork(run_id, run.last_commit, StateDiff(), latest=latest, idempotency_key=idempotency_key)
+
+    async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> FakeReplayed:
+        self._run(run_id)
+        if key.node != "work":
+            raise NotFound("node_run", str(key))
+        if attempt not in {None, 1}:
+            raise NotFound("attempt", str(attempt))
+        before = FakeOutcome(AttemptStatus.SUCCEEDED, StateDiff((SetKey("n", 1),)), after=(True,))
+        after = FakeOutcome(AttemptStatus.ERROR, failure=Failure("error", "It broke.", node=key.node))
+        return FakeReplayed(run_id, key, attempt or 1, ("status", "diff"), before, after)
+
+    async def place(self, run_id: str) -> FakePlace | None:
+        return FakePlace(1, "slot") if self._run(run_id).status is RunStatus.PENDING else None
 
     async def say(self, run_id: str, *messages: str) -> None:
         for message in messages:
@@ -195,7 +299,9 @@ class FakeRuns:
             raise NotFound("checkpoint", str(at))
         if at is None:
             at = run.last_commit
-        return FakeState(run.final_state or run.initial_state if at else run.initial_state, at)
+        data = run.final_state or run.initial_state if at else run.initial_state
+        done = FakeWriter(1, NodeRunKey("work", 2, "sub#1"), 1)
+        return FakeState(data, at, {key: done if key == "done" else FakeWriter(0) for key in data})
 
     async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
         self._run(run_id)
@@ -217,6 +323,17 @@ class FakeRuns:
         finally:
             self.followers -= 1
 
+    def _paused(self, run_id: str, *, is_paused: bool) -> RunSummary:
+        run = self._in_flight(run_id)
+        self.records[run_id] = replace(run, paused=is_paused)
+        return self.records[run_id]
+
+    def _in_flight(self, run_id: str) -> RunRecord:
+        run = self._run(run_id)
+        if run.status.is_final:
+            raise Conflict(f"The run {run_id} is {run.status} already.", code="run_already_finished")
+        return run
+
     def _run(self, run_id: str) -> RunRecord:
         if run_id not in self.records:
             raise NotFound("run", run_id)
@@ -236,6 +353,7 @@ class FakeRuns:
 class FakeReader:
     catalog: FakeCatalog
     runs: FakeRuns
+    commits: list[CommitRecord]
 
     async def list_code(self, kind: CodeKind, *, cursor: str | None, limit: int) -> Page[CodeVersion]:
         return _page([versions[-1] for (of, _), versions in self.catalog.code.items() if of is kind], cursor, limit)
@@ -254,28 +372,45 @@ class FakeReader:
         return self.runs.records[run_id]
 
     async def list_runs(
-        self, *, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int
+        self,
+        *,
+        status: RunStatus | None,
+        graph_id: str | None,
+        failure: str | None,
+        cursor: str | None,
+        limit: int,
     ) -> Page[RunSummary]:
         found: list[RunSummary] = [
             each
             for each in self.runs.records.values()
-            if status in {None, each.status} and graph_id in {None, each.graph_id}
+            if status in {None, each.status}
+            and graph_id in {None, each.graph_id}
+            and failure in {None, each.failure and each.failure.code}
         ]
         return _page(found, cursor, limit)
 
-    async def node_runs(self, run_id: str) -> list[NodeRunRecord]:
+    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
         await self.run_summary(run_id)
         failure = Failure("timeout", "It took longer than 1 s.", node="work")
         later = NOW + timedelta(seconds=1.5)
         usage = Usage(wall_s=1.0, pids_peak=3, signal=9, queue_s=0.5, start_s=0.25)
+        reads = Reads(("input",), cut=True)
         tries = (
-            AttemptRecord(1, AttemptStatus.TIMEOUT, failure, usage, NOW + timedelta(seconds=1), later),
+            AttemptRecord(1, AttemptStatus.TIMEOUT, failure, usage, NOW + timedelta(seconds=1), later, reads),
             AttemptRecord(2, AttemptStatus.RUNNING, None, None, later, None),
         )
-        return [
-            NodeRunRecord("start", 1, NodeRunStatus.SUCCEEDED, "start succeeded", None, (), NOW, NOW),
-            NodeRunRecord("work", 1, NodeRunStatus.RUNNING, "", None, tries, NOW, None),
+        found = [
+            NodeRunRecord("start", 1, NodeRunStatus.SUCCEEDED, "start succeeded", None, (), NOW, NOW, "", 2),
+            NodeRunRecord("work", 1, NodeRunStatus.RUNNING, "", None, tries, NOW, None, "sub#1", 5),
         ]
+        return [each for each in found if each.first_seq > after][:limit]
+
+    async def history(
+        self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int
+    ) -> Page[CommitRecord]:
+        await self.run_summary(run_id)
+        found = [each for each in self.commits if node in {None, each.node} and scope in {None, ""}]
+        return _page(found[::-1], cursor, limit)
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> list[JournalRecord]:
         await self.run_summary(run_id)
@@ -308,6 +443,7 @@ class World:
     catalog: FakeCatalog
     runs: FakeRuns
     health: FakeHealth
+    commits: list[CommitRecord] = field(default_factory=list)
 
     @classmethod
     def make(cls, settings: Settings) -> World:
@@ -315,7 +451,8 @@ class World:
         return cls(settings, catalog, FakeRuns(catalog, settings), FakeHealth())
 
     def services(self) -> Services:
-        return Services(self.catalog, self.runs, FakeReader(self.catalog, self.runs), self.health, self.settings)
+        reader = FakeReader(self.catalog, self.runs, self.commits)
+        return Services(self.catalog, self.runs, reader, self.health, self.settings)
 
     def stored(self) -> tuple[object, ...]:
         """Return all that is kept, for comparison."""

@@ -38,12 +38,19 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONG_INTEGER = re.compile(r"\d{20}")
 
 
-def body_of(convert: Callable[[object, Settings], T]) -> Callable[..., Awaitable[T]]:
-    """Return a dependency that reads a request's body and converts the document in it."""
+def body_of(convert: Callable[[object, Settings], T], *, may_be_empty: bool = False) -> Callable[..., Awaitable[T]]:
+    """Return a dependency that reads a request's body and converts the document in it.
+
+    Args:
+        convert: Reads the document.
+        may_be_empty: Whether an empty body stands for an empty object.
+    """
 
     async def read(request: Request, uses: Uses) -> T:
         settings = uses.settings
         body = await read_body(request, settings.max_body_kb * 1024)
+        if may_be_empty and not body.strip():
+            body = b"{}"
 
         def work() -> T:
             return convert(parse_json(body), settings)

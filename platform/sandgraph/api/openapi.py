@@ -10,12 +10,23 @@ from pydantic.json_schema import models_json_schema
 
 from sandgraph.api.schemas.answers import ProblemAnswer
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
+from sandgraph.api.schemas.control import EventDocument, ForkDocument, ReplayDocument, ResumeDocument
 from sandgraph.api.schemas.examples import ANSWERS
 from sandgraph.api.schemas.graph import GraphDocument
 from sandgraph.api.schemas.run import RunDocument
 
 #: Models that no route names to the framework.
-MODELS = (FunctionSource, ToolSource, GraphDocument, RunDocument, ProblemAnswer)
+MODELS = (
+    FunctionSource,
+    ToolSource,
+    GraphDocument,
+    RunDocument,
+    EventDocument,
+    ForkDocument,
+    ResumeDocument,
+    ReplayDocument,
+    ProblemAnswer,
+)
 
 DESCRIPTION = """
 Runs graphs of Python functions that nobody has to trust: every node attempt in its own hard-limited container.

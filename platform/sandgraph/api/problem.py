@@ -45,7 +45,15 @@ _STATUSES: tuple[tuple[type[SandgraphError], int], ...] = (
 _HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 # Where the missing thing was named.
-_FIELDS = {"graph": "graph_id", "run": "run_id", "checkpoint": "at", "function": "name", "tool": "name"}
+_FIELDS = {
+    "graph": "graph_id",
+    "run": "run_id",
+    "checkpoint": "at",
+    "node_run": "node",
+    "attempt": "attempt",
+    "function": "name",
+    "tool": "name",
+}
 
 
 class HttpError(Exception):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import RunStatus
-from sandgraph.model.state import Json
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
+from sandgraph.model.state import Json, StateDiff
 from sandgraph.settings import Settings
 from sandgraph.store.records import (
     CodeKind,
     CodeVersion,
+    CommitRecord,
     GraphVersion,
     JournalRecord,
     NodeRunRecord,
@@ -58,6 +59,122 @@ class RunState(Protocol):
     def conflicts(self) -> Sequence[str]:
         """Keys that branches in flight have both set."""
 
+    @property
+    def writers(self) -> Mapping[str, Writer]:
+        """Who set each key last."""
+
+
+class Outcome(Protocol):
+    """What an attempt came to."""
+
+    @property
+    def status(self) -> AttemptStatus:
+        """How it ended."""
+
+    @property
+    def diff(self) -> StateDiff:
+        """What it changed."""
+
+    @property
+    def entered(self) -> bool:
+        """False where a loop's first check said no."""
+
+    @property
+    def again(self) -> bool | None:
+        """Whether the loop's condition held still."""
+
+    @property
+    def after(self) -> Sequence[bool]:
+        """The answers of the outgoing edges' conditions."""
+
+    @property
+    def value(self) -> Json:
+        """The result, where it ran for an item of a map."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed, where it did."""
+
+
+class Replayed(Protocol):
+    """An attempt that was tried again."""
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+
+    @property
+    def key(self) -> NodeRunKey:
+        """The node run."""
+
+    @property
+    def attempt(self) -> int:
+        """Which try."""
+
+    @property
+    def drift(self) -> Sequence[str]:
+        """Names of what is not the same."""
+
+    @property
+    def recorded(self) -> Outcome:
+        """What it came to."""
+
+    @property
+    def replayed(self) -> Outcome:
+        """What it came to now."""
+
+    @property
+    def images(self) -> tuple[str, str]:
+        """The sandbox image that it ran in, and the one by now."""
+
+
+class Writer(Protocol):
+    """Who set a key."""
+
+    @property
+    def commit(self) -> int:
+        """Number of the checkpoint; 0 is the initial state."""
+
+    @property
+    def key(self) -> NodeRunKey | None:
+        """The node run; None where it came with the initial state."""
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt, where one did."""
+
+
+class EventReceipt(Protocol):
+    """An event that a run was sent, and stored."""
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+
+    @property
+    def event_id(self) -> str:
+        """Unique in the run."""
+
+    @property
+    def name(self) -> str:
+        """What waits speak of."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run had no event of that id before."""
+
+
+class Place(Protocol):
+    """Where a run stands that waits for its turn."""
+
+    @property
+    def position(self) -> int:
+        """From 1: how many begin before it, and one."""
+
+    @property
+    def waits_for(self) -> str:
+        """What has to become free."""
+
 
 class Runs(Protocol):
     """Starts, watches and stops runs."""
@@ -84,6 +201,64 @@ class Runs(Protocol):
             NotFound: There is no such run.
             Conflict: It ended otherwise (``run_already_finished``).
         """
+
+    async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> EventReceipt:
+        """Give a run an event; the first node that waits for that name takes it, now or later.
+
+        Args:
+            run_id: The run.
+            name: What waits speak of.
+            payload: What the wait gets.
+            event_id: The same one again is the same event; without it, each is another.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: The run has ended, or the id is that of another event.
+        """
+
+    async def pause(self, run_id: str) -> RunSummary:
+        """Let what runs come to its end and start nothing more, until `unpause`; a paused run stays paused.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has ended (``run_already_finished``).
+        """
+
+    async def unpause(self, run_id: str) -> RunSummary:
+        """Let a paused run go on; raises as `pause`."""
+
+    async def fork(
+        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+    ) -> tuple[RunRecord, bool]:
+        """Start a run that goes on from a checkpoint of another; return it, and whether it is new.
+
+        Args:
+            run_id: The other one, which stays as it is.
+            at: The checkpoint.
+            changes: To the state there.
+            latest: Whether it pins functions and tools as they are by now, and not as the other did.
+            idempotency_key: As in `submit`.
+
+        Raises:
+            NotFound: There is no such run, or ``checkpoint``.
+            InvalidInput: At ``state`` or ``delete``.
+            QueueFull: No more runs may wait.
+            Conflict: The key was used for something else, or the run cannot be forked there.
+        """
+
+    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+        """Start a run that goes on where one that did not complete ended; as `fork` at its last checkpoint."""
+
+    async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
+        """Run an attempt again over what it saw, and compare; nothing of it is stored.
+
+        Raises:
+            NotFound: There is no such run, node run or attempt.
+            Conflict: It made no commit that could be held against it.
+        """
+
+    async def place(self, run_id: str) -> Place | None:
+        """Return where a run stands that waits for its turn; None for others."""
 
     async def state(self, run_id: str, at: int | None) -> RunState:
         """Return the state by now, or that of checkpoint ``at``.
@@ -116,12 +291,17 @@ class Reader(Protocol):
         """Return a run without its states, or raise NotFound."""
 
     async def list_runs(
-        self, *, status: RunStatus | None, graph_id: str | None, cursor: str | None, limit: int
+        self, *, status: RunStatus | None, graph_id: str | None, failure: str | None, cursor: str | None, limit: int
     ) -> Page[RunSummary]:
-        """Return runs without their states, of one status, graph or of all."""
+        """Return runs without their states, of one status, graph or failure's code, or of all."""
 
-    async def node_runs(self, run_id: str) -> Sequence[NodeRunRecord]:
-        """Return a run's node runs in order of their start."""
+    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
+        """Return a run's node runs in order of their start, or so many that follow the one of a ``first_seq``."""
+
+    async def history(
+        self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int
+    ) -> Page[CommitRecord]:
+        """Return a run's commits, first ones first; of one scope, one node or of all."""
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalRecord]:
         """Return records after that number, in order."""

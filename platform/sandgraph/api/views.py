@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from sandgraph.api.services import RunState
+from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
 from sandgraph.model.document import to_document
-from sandgraph.model.run import Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.run import AttemptStatus, Failure, RunStatus, Usage
 from sandgraph.store.records import (
     AttemptRecord,
     CodeVersion,
+    CommitRecord,
     GraphVersion,
     JournalRecord,
     NodeRunRecord,
+    Page,
+    Reads,
     RunSummary,
 )
 
 Document = dict[str, object]
-
-_IN_PROGRESS = {NodeRunStatus.RUNNING, NodeRunStatus.RETRYING}
 
 
 def code_view(version: CodeVersion) -> Document:
@@ -65,15 +66,29 @@ def run_summary(run: RunSummary) -> Document:
         "duration_ms": _between(run.started_at, run.finished_at),
         "last_seq": run.last_seq,
         "last_commit": run.last_commit,
+        "paused": run.paused,
+        "forked_from": _forked_from(run),
+        "recoveries": run.recoveries,
     }
 
 
-def run_view(run: RunSummary, node_runs: Sequence[NodeRunRecord]) -> Document:
-    """Return a run with all that its nodes did."""
+def run_view(
+    run: RunSummary, node_runs: Page[NodeRunRecord], current: Iterable[NodeRunRecord], place: Place | None
+) -> Document:
+    """Return a run with what its nodes did.
+
+    Args:
+        run: It.
+        node_runs: A page of them.
+        current: Those among all that are in progress.
+        place: Where it stands while it waits for its turn.
+    """
     return {
         **run_summary(run),
-        "current_nodes": list(dict.fromkeys(each.node for each in node_runs if each.status in _IN_PROGRESS)),
-        "node_runs": [_node_run(each) for each in node_runs],
+        "queue": {"position": place.position, "waits_for": place.waits_for} if place else None,
+        "current_nodes": list(dict.fromkeys(each.node for each in current)),
+        "node_runs": [_node_run(each) for each in node_runs.items],
+        "next_cursor": node_runs.next_cursor,
     }
 
 
@@ -94,6 +109,21 @@ def accepted_view(run: RunSummary, message: str) -> Document:
     return {"run_id": run.run_id, "graph_id": run.graph_id, "status": status.value, "message": message}
 
 
+def forked_view(run: RunSummary, message: str) -> Document:
+    """Return what is known of a run that was just made from another one."""
+    return {**accepted_view(run, message), "forked_from": _forked_from(run)}
+
+
+def event_view(receipt: EventReceipt) -> Document:
+    """Return an event that is kept."""
+    return {
+        "run_id": receipt.run_id,
+        "name": receipt.name,
+        "event_id": receipt.event_id,
+        "status": "accepted" if receipt.is_new else "duplicate",
+    }
+
+
 def state_view(run: RunSummary, state: RunState) -> Document:
     """Return a run's state."""
     return {
@@ -102,6 +132,38 @@ def state_view(run: RunSummary, state: RunState) -> Document:
         "commit": state.commit,
         "data": state.data,
         "conflicts": list(state.conflicts),
+        "writers": {key: _writer(each) for key, each in getattr(state, "writers", {}).items() if key in state.data},
+    }
+
+
+def commit_view(commit: CommitRecord) -> Document:
+    """Return a commit of a run's history."""
+    return {
+        "number": commit.number,
+        "parents": list(commit.parents),
+        "node": commit.node,
+        "iteration": commit.iteration,
+        "scope": commit.scope,
+        "attempt": commit.attempt,
+        "diff": commit.diff.to_json(),
+        "merged": commit.merged.to_json(),
+        "created_at": _time(commit.created_at),
+    }
+
+
+def replay_view(replayed: Replayed) -> Document:
+    """Return an attempt that was tried again."""
+    recorded, now = replayed.images
+    return {
+        "run_id": replayed.run_id,
+        "node": replayed.key.node,
+        "iteration": replayed.key.iteration,
+        "scope": replayed.key.scope,
+        "attempt": replayed.attempt,
+        "drift": list(replayed.drift),
+        "recorded": _outcome(replayed.recorded),
+        "replayed": _outcome(replayed.replayed),
+        "images": {"recorded": recorded, "replayed": now},
     }
 
 
@@ -128,6 +190,7 @@ def record_view(record: JournalRecord) -> Document:
         "type": "end" if is_last else record.type,
         "node": record.node,
         "iteration": record.iteration,
+        "scope": record.scope,
         "attempt": record.attempt,
         "status": record.status,
         "message": record.message,
@@ -160,6 +223,7 @@ def _node_run(node_run: NodeRunRecord) -> Document:
     return {
         "node": node_run.node,
         "iteration": node_run.iteration,
+        "scope": node_run.scope,
         "status": node_run.status.value,
         "message": node_run.message,
         "error": _error(node_run.failure),
@@ -172,6 +236,7 @@ def _node_run(node_run: NodeRunRecord) -> Document:
                 "status": attempt.status.value,
                 "error": _error(attempt.failure),
                 "usage": _usage(attempt.usage),
+                "reads": _reads(attempt.reads),
                 "started_at": _time(attempt.started_at),
                 "finished_at": _time(attempt.finished_at),
                 "duration_ms": _between(attempt.started_at, attempt.finished_at),
@@ -191,6 +256,7 @@ def _entry(
     return {
         "node": node_run.node,
         "iteration": node_run.iteration,
+        "scope": node_run.scope,
         "attempt": attempt,
         "status": timed.status.value,
         "started_at": _time(timed.started_at),
@@ -200,6 +266,36 @@ def _entry(
         "message": message,
         "error": _error(timed.failure),
     }
+
+
+def _forked_from(run: RunSummary) -> Document | None:
+    return None if run.forked_from is None else {"run_id": run.forked_from, "at": run.forked_at}
+
+
+def _writer(writer: Writer) -> Document:
+    key = writer.key
+    return {
+        "commit": writer.commit,
+        "node": key.node if key else None,
+        "iteration": key.iteration if key else None,
+        "scope": key.scope if key else "",
+        "attempt": writer.attempt,
+    }
+
+
+def _outcome(outcome: Outcome) -> Document:
+    conditions = {"entered": outcome.entered, "again": outcome.again, "after": list(outcome.after)}
+    return {
+        "status": outcome.status.value,
+        "diff": outcome.diff.to_json(),
+        "conditions": conditions if outcome.status is AttemptStatus.SUCCEEDED else None,
+        "value": outcome.value,
+        "error": _error(outcome.failure),
+    }
+
+
+def _reads(reads: Reads | None) -> Document | None:
+    return {"keys": list(reads.keys), "cut": reads.cut} if reads else None
 
 
 def _error(failure: Failure | None) -> Document | None:

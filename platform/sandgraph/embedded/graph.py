@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Self
 
@@ -23,6 +23,9 @@ Function = Callable[..., Any]
 
 #: A Python expression over ``state``, a function, or the name of a registered one as ``{"function": name}``.
 Condition = str | Function | Mapping[str, str]
+
+#: Keys of a subgraph and of the graph around it, one with the other, or names that are the same on both sides.
+Passed = Mapping[str, str] | Iterable[str]
 
 #: Gives a function a name to be registered under, from the path of its field and a name that would fit.
 NameOf = Callable[[str, str, Function], str]
@@ -50,12 +53,16 @@ class WorkflowGraph:
         runtime: OCI runtime of the sandboxes, one that the engine's settings allow; without it the deployment's.
         on_error: What a failure does for which no edge leaves its node: ``fail_fast``, or ``finish`` what does not
             depend on it.
+        state: Keys that parallel branches may change without a conflict, each with its reducer: ``{"found": "append"}``
+            or ``{"found": {"reducer": "append"}}``; there are ``append``, ``extend``, ``union``, ``add``, ``min``,
+            ``max`` and ``merge``.
+        max_concurrent_runs: Most runs of the graph that are under way at the same time; further ones wait.
 
     Raises:
         InvalidInput: An argument is wrong; its ``problems`` say where.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a graph has as many fields
         self,
         name: str,
         *,
@@ -65,6 +72,8 @@ class WorkflowGraph:
         isolation: str | None = None,
         runtime: str | None = None,
         on_error: str | None = None,
+        state: Mapping[str, str | Mapping[str, str]] | None = None,
+        max_concurrent_runs: int | None = None,
     ) -> None:
         given = {
             "name": name,
@@ -74,10 +83,13 @@ class WorkflowGraph:
             "isolation": isolation,
             "runtime": runtime,
             "on_error": on_error,
+            "state": _reducers(state),
+            "max_concurrent_runs": max_concurrent_runs,
         }
         self._head: dict[str, object] = {key: value for key, value in given.items() if value is not None}
         self._nodes: list[dict[str, object]] = []
         self._edges: list[dict[str, object]] = []
+        self._subgraphs: dict[int, WorkflowGraph] = {}
         self._id = f"graph_{uuid.uuid4().hex}"
         parse_graph({**self._head, "name": name, "nodes": []}, _ANY)
 
@@ -104,12 +116,22 @@ class WorkflowGraph:
         join: str | int = "all",
         limits: Limits | Mapping[str, float] | None = None,
         retry: Retry | Mapping[str, object] | None = None,
+        items: str | None = None,
+        into: str | None = None,
+        max_concurrency: int | None = None,
+        event: str | None = None,
+        timeout_s: float | None = None,
+        graph: WorkflowGraph | None = None,
+        graph_id: str | None = None,
+        inputs: Passed | None = None,
+        outputs: Passed | None = None,
     ) -> Self:
         """Add a node.
 
         Args:
             name: Unique in the graph.
-            func: What it runs; called with the state.
+            func: What it runs; called with the state. A map's is called with an item, and with the state to read if
+                it takes two arguments; what it returns is the item's result.
             node_type: What it does.
             function: Instead of ``func``, the name of something registered, such as ``review_score_quality``.
             condition: A loop's: asked before each iteration.
@@ -118,6 +140,18 @@ class WorkflowGraph:
             join: Which of its inputs it waits for: ``all`` that are not skipped, ``any`` one, or so many.
             limits: Of each attempt's sandbox: some of the fields of `Limits`.
             retry: What becomes of a failed attempt: some of the fields of `Retry`.
+            items: A map's: key of the list whose items its function is called with.
+            into: Key that gets a map's results, or the payload of a wait's event; without it, a wait's goes under the
+                event's name.
+            max_concurrency: A map's: most items that run at the same time.
+            event: A wait's: name of the event; without it, it ends when its time is over.
+            timeout_s: Longest that a wait, a map or a subgraph takes, in seconds.
+            graph: A subgraph's: the graph that it runs; it is registered with this one.
+            graph_id: Instead of ``graph``, the id of one that is registered.
+            inputs: What a subgraph sees: its keys, each with the key outside, or names that are the same on both sides;
+                without it, the whole state.
+            outputs: What it leaves: keys outside, each with its own, or names that are the same on both sides; without
+                it, all that it changed.
 
         Returns:
             The graph itself.
@@ -131,6 +165,11 @@ class WorkflowGraph:
         if func is not None and function is not None:
             message = "A node runs either func or the registered function of that name, not both."
             raise InvalidInput.at(f"{path}.function", "two_functions", message)
+        if graph is not None and not isinstance(graph, WorkflowGraph):
+            raise InvalidInput.at(f"{path}.graph_id", "wrong_type", f"It is a {type(graph).__name__}, and no graph.")
+        if graph is not None and graph_id is not None:
+            message = "A node runs either graph or the registered graph of that id, not both."
+            raise InvalidInput.at(f"{path}.graph_id", "two_graphs", message)
         for index, node in enumerate(self._nodes):
             if node["name"] == name:
                 message = f"The name {name!r} is already that of nodes[{index}]."
@@ -145,9 +184,19 @@ class WorkflowGraph:
             "join": join,
             "limits": asdict(limits) if isinstance(limits, Limits) else limits,
             "retry": {**asdict(retry), "on": [*retry.on]} if isinstance(retry, Retry) else retry,
+            "items": items,
+            "into": into,
+            "max_concurrency": max_concurrency,
+            "event": event,
+            "timeout_s": timeout_s,
+            "graph_id": graph_id if graph is None else graph.graph_id,
+            "inputs": _passed(inputs),
+            "outputs": _passed(outputs),
         }
         part = {key: value for key, value in given.items() if value is not None}
         self._check({"nodes": [part]}, ("nodes[0]",), path)
+        if graph is not None:
+            self._subgraphs[len(self._nodes)] = graph
         self._nodes.append(part)
         return self
 
@@ -189,8 +238,16 @@ class WorkflowGraph:
         self._edges.append(part)
         return self
 
+    def subgraphs(self) -> Iterator[tuple[str, WorkflowGraph]]:
+        """Yield the graphs that its nodes run, each with the path of the node's field."""
+        for index, graph in self._subgraphs.items():
+            yield f"nodes[{index}].graph_id", graph
+
     def document(self, name_of: NameOf) -> dict[str, object]:
-        """Return the graph as POST /graph/create takes it, its functions replaced by the names they get."""
+        """Return the graph as POST /graph/create takes it, its functions replaced by the names they get.
+
+        Its subgraphs are there by their ids in the program.
+        """
         return {
             **self._head,
             "nodes": [_named(part, f"nodes[{i}]", name_of) for i, part in enumerate(self._nodes)],
@@ -237,6 +294,23 @@ def _named(part: Mapping[str, object], path: str, name_of: NameOf) -> dict[str, 
     elif isinstance(condition, Mapping):
         out["condition"] = dict(condition)
     return out
+
+
+def _reducers(state: Mapping[str, str | Mapping[str, str]] | None) -> object:
+    if not isinstance(state, Mapping):
+        return state
+    return {key: {"reducer": said} if isinstance(said, str) else _plain(said) for key, said in state.items()}
+
+
+def _passed(passed: Passed | None) -> object:
+    # A word by itself would be taken for its letters.
+    if isinstance(passed, str | Mapping) or not isinstance(passed, Iterable):
+        return _plain(passed)
+    return [*passed]
+
+
+def _plain(given: object) -> object:
+    return dict(given) if isinstance(given, Mapping) else given
 
 
 def _any_name(_path: str, _wish: str, _function: Function) -> str:

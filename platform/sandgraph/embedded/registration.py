@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import keyword
-from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -23,6 +23,9 @@ from sandgraph_runner.protocol import Source
 from sandgraph_runner.tools import get_global_registry
 
 _LONGEST_DESCRIPTION = 2_000
+
+#: Far more graphs in each other than any deployment allows.
+_DEEPEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,15 @@ class Registrar:
             raise InvalidInput(namer.problems)
         return Registration(graph.graph_id, parse_graph(document, self._settings), tuple(namer.functions), tuple(tools))
 
-    async def perform(self, registration: Registration, catalog: Catalog) -> GraphVersion:
+    async def perform(
+        self, registration: Registration, catalog: Catalog, known: Mapping[str, str] | None = None
+    ) -> GraphVersion:
         """Register everything, and return the version of the graph.
+
+        Args:
+            registration: Of the graph.
+            catalog: Where it is registered.
+            known: The ids of graphs' versions that were registered before, by their ids in the program.
 
         Raises:
             InvalidInput: A source does not work in a sandbox, or the graph is over the deployment's bounds.
@@ -95,7 +105,7 @@ class Registrar:
                 *((each, catalog.register_function(each.name, each.code)) for each in registration.functions),
             ]
         )
-        version, _ = await catalog.create_graph(registration.graph)
+        version, _ = await catalog.create_graph(_resolved(registration.graph, known or {}))
         self._tools |= {each.name: each for each in new}
         for uses in self._names.values():
             uses.pop(registration.graph_id, None)
@@ -167,6 +177,42 @@ class _Namer:
                 self.functions.append(Code(path, name, code))
                 return name
         raise AssertionError
+
+
+def subgraphs_first(graph: WorkflowGraph) -> list[tuple[str, WorkflowGraph]]:
+    """Return a graph and all that it runs, each once and after those that it runs, with the paths that lead there.
+
+    Raises:
+        InvalidInput: A graph runs itself, or graphs are too deep in each other.
+    """
+    found: dict[str, tuple[str, WorkflowGraph]] = {}
+
+    def visit(graph: WorkflowGraph, path: str, around: tuple[str, ...]) -> None:
+        if graph.graph_id in around:
+            raise InvalidInput.at(path, "recursive_graph", f"The graph {graph.name!r} would run itself.")
+        if len(around) > _DEEPEST:
+            message = f"Graphs run graphs that run graphs, more than {_DEEPEST} deep."
+            raise InvalidInput.at(path, "graphs_too_deep", message)
+        if graph.graph_id in found:
+            return
+        for below, subgraph in graph.subgraphs():
+            visit(subgraph, f"{path}.{below}" if path else below, (*around, graph.graph_id))
+        found[graph.graph_id] = (path, graph)
+
+    visit(graph, "", ())
+    return list(found.values())
+
+
+def within(path: str, invalid: InvalidInput) -> InvalidInput:
+    """Return what is wrong with a subgraph as told of the graph around it."""
+    if not path:
+        return invalid
+    return InvalidInput([replace(each, path=f"{path}.{each.path}" if each.path else path) for each in invalid.problems])
+
+
+def _resolved(graph: Graph, known: Mapping[str, str]) -> Graph:
+    nodes = (replace(node, graph_id=known.get(node.graph_id or "", node.graph_id)) for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _not_capturable(path: str, kind: str, name: str, why: Uncapturable) -> Problem:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from sandgraph.api.views import Document, outcome_view, run_view
+from sandgraph.api.node_runs import MOST_SHOWN, status_of
+from sandgraph.api.views import Document, commit_view, outcome_view, state_view
 from sandgraph.embedded.host import Host
 from sandgraph.errors import Conflict
 from sandgraph.model.state import Json
+from sandgraph.store.records import RunSummary
 
 #: Seconds of one wait for a run; then follows the next.
 _WAIT_S = 600
@@ -65,14 +67,14 @@ async def wait(host: Host, run_id: str, timeout_s: float | None) -> Document:
     return outcome_view(record, dict(data), await host.store.node_runs(run_id))
 
 
-async def status(host: Host, run_id: str) -> Document:
+async def status(host: Host, run_id: str, cursor: str | None = None, limit: int = MOST_SHOWN) -> Document:
     """Return where a run stands.
 
     Raises:
         NotFound: There is no such run.
+        InvalidInput: At ``cursor``.
     """
-    record = await host.store.run_summary(run_id)
-    return run_view(record, await host.store.node_runs(run_id))
+    return await _standing(host, await host.store.run_summary(run_id), cursor, limit)
 
 
 async def cancel(host: Host, run_id: str) -> Document:
@@ -82,8 +84,49 @@ async def cancel(host: Host, run_id: str) -> Document:
         NotFound: There is no such run.
         Conflict: It ended otherwise.
     """
-    record = await host.runs.cancel(run_id)
-    return run_view(record, await host.store.node_runs(run_id))
+    return await _standing(host, await host.runs.cancel(run_id))
+
+
+async def pause(host: Host, run_id: str) -> Document:
+    """Pause a run and return where it stands.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It has ended.
+    """
+    return await _standing(host, await host.runs.pause(run_id))
+
+
+async def unpause(host: Host, run_id: str) -> Document:
+    """Let a run go on and return where it stands; raises as `pause`."""
+    return await _standing(host, await host.runs.unpause(run_id))
+
+
+async def state(host: Host, run_id: str, at: int | None) -> Document:
+    """Return a run's state by now, or that of a checkpoint.
+
+    Raises:
+        NotFound: There is no such run, or checkpoint.
+    """
+    record = await host.store.run_summary(run_id)
+    return state_view(record, await host.runs.state(run_id, at))
+
+
+async def history(
+    host: Host, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int
+) -> Document:
+    """Return a page of a run's commits.
+
+    Raises:
+        NotFound: There is no such run.
+        InvalidInput: At ``cursor``.
+    """
+    page = await host.store.history(run_id, scope=scope, node=node, cursor=cursor, limit=limit)
+    return {"commits": [commit_view(each) for each in page.items], "next_cursor": page.next_cursor}
+
+
+async def _standing(host: Host, run: RunSummary, cursor: str | None = None, limit: int = MOST_SHOWN) -> Document:
+    return await status_of(host.runs, host.store, run, cursor=cursor, limit=limit)
 
 
 async def _stop(host: Host, run_id: str) -> None:

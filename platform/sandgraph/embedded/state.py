@@ -1,9 +1,10 @@
-"""The state that a run starts with, as a program hands it over."""
+"""States and parts of them, as a program hands them over."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from sandgraph.api.schemas.control import NewEvent, NewFork, parse_event, parse_fork
 from sandgraph.api.schemas.run import parse_run
 from sandgraph.errors import InvalidInput
 from sandgraph.model.state import Json
@@ -29,6 +30,29 @@ def checked_state(state: object, graph_id: str, settings: Settings) -> Mapping[s
         raise InvalidInput.at(_PATH, "wrong_type", f"It must be a dict, not a {type(given).__name__}.")
     copy = _plain(given, _PATH, settings.max_state_depth)
     return parse_run({"graph_id": graph_id, _PATH: copy}, settings).initial_state
+
+
+def checked_event(name: object, payload: object, event_id: object, settings: Settings) -> NewEvent:
+    """Return an event whose payload is a copy made of plain JSON types.
+
+    Raises:
+        InvalidInput: At ``name``, ``payload`` or ``event_id``.
+    """
+    copy = _plain(payload, "payload", settings.max_state_depth)
+    return parse_event({"name": name, "payload": copy, "event_id": event_id}, settings)
+
+
+def checked_fork(at: object, state: object, delete: object, functions: object, settings: Settings) -> NewFork:
+    """Return from where a run is forked, with what it changes as a copy made of plain JSON types.
+
+    Raises:
+        InvalidInput: At ``at``, ``state``, ``delete`` or ``functions``.
+    """
+    given = {} if state is None else state.to_dict() if isinstance(state, WorkflowState) else state
+    copy = _plain(given, "state", settings.max_state_depth)
+    # A word by itself would be taken for its letters.
+    keys = [*delete] if isinstance(delete, Iterable) and not isinstance(delete, str) else delete
+    return parse_fork({"at": at, "state": copy, "delete": keys, "functions": functions}, settings)
 
 
 def _plain(value: object, path: str, depth: int) -> object:

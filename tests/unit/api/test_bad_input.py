@@ -56,6 +56,7 @@ class Case(NamedTuple):
 
 
 NODES, TOOLS, GRAPH, RUN = "/nodes/register", "/tools/register", "/graph/create", "/graph/run"
+EVENT, FORK, RESUME, REPLAY = (f"/graph/{what}/run_1" for what in ("event", "fork", "resume", "replay"))
 
 CASES = {
     "code that does not compile": Case(NODES, {"name": "f", "code": "def f(:\n"}, "code", "syntax_error"),
@@ -269,6 +270,57 @@ CASES = {
         "/graph/run_async", {"graph_id": "gr_nope"}, "graph_id", "graph_not_found", 404
     ),
     "a graph id that is none": Case(RUN, {"graph_id": "../\u00e9"}, "graph_id", "graph_not_found", 404),
+    "an event for nobody": Case(EVENT, {"payload": 1}, "name", "missing_field"),
+    "an event of an empty name": Case(EVENT, {"name": ""}, "name", "too_short"),
+    "an event of an endless name": Case(EVENT, {"name": "n" * 129}, "name", "too_long"),
+    "an event with an empty id": Case(EVENT, {"name": "n", "event_id": ""}, "event_id", "too_short"),
+    "an event with an endless id": Case(EVENT, {"name": "n", "event_id": "i" * 129}, "event_id", "too_long"),
+    "an event whose id is a number": Case(EVENT, {"name": "n", "event_id": 5}, "event_id", "wrong_type"),
+    "an unknown field of an event": Case(EVENT, {"name": "n", "data": 1}, "data", "unknown_field"),
+    "a payload that is too deep": Case(
+        EVENT, {"name": "n", "payload": nested(9)}, "payload" + "[0]" * 8, "state_too_deep"
+    ),
+    "a payload with an integer that is too large": Case(
+        EVENT, {"name": "n", "payload": {"a": [2**63]}}, "payload.a[0]", "integer_out_of_range"
+    ),
+    "a payload that is too large an integer": Case(
+        EVENT, {"name": "n", "payload": 2**63}, "payload", "integer_out_of_range"
+    ),
+    "a payload beyond all floats": Case(EVENT, '{"name": "n", "payload": 1e999}', "payload", "number_not_finite"),
+    "a payload with too many values": Case(EVENT, {"name": "n", "payload": [1] * 1_000}, "payload", "too_many_values"),
+    "no event": Case(EVENT, "", "", "empty_body", 400),
+    "a fork of nowhere": Case(FORK, {}, "at", "missing_field"),
+    "a fork before the first": Case(FORK, {"at": -1}, "at", "out_of_range"),
+    "a fork beyond all": Case(FORK, {"at": 2**63}, "at", "out_of_range"),
+    "a fork at a word": Case(FORK, {"at": "last"}, "at", "wrong_type"),
+    "a fork with a list for a state": Case(FORK, {"at": 0, "state": []}, "state", "wrong_type"),
+    "a fork with too many keys": Case(
+        FORK, {"at": 0, "state": {f"k{i}": 1 for i in range(51)}}, "state", "too_many_keys"
+    ),
+    "a fork with a state that is too deep": Case(
+        FORK, {"at": 0, "state": {"a": nested(9)}}, "state.a" + "[0]" * 8, "state_too_deep"
+    ),
+    "a fork with an integer that is too large": Case(
+        FORK, {"at": 0, "state": {"a": 2**63}}, "state.a", "integer_out_of_range"
+    ),
+    "a fork that deletes a word": Case(FORK, {"at": 0, "delete": "a"}, "delete", "wrong_type"),
+    "a fork that deletes a number": Case(FORK, {"at": 0, "delete": ["a", 1]}, "delete[1]", "wrong_type"),
+    "a fork that deletes a key twice": Case(FORK, {"at": 0, "delete": ["a", "a"]}, "delete[1]", "duplicate_name"),
+    "a fork that deletes what it sets": Case(
+        FORK, {"at": 0, "state": {"a": 1}, "delete": ["b", "a"]}, "delete[1]", "duplicate_name"
+    ),
+    "a fork with unknown functions": Case(FORK, {"at": 0, "functions": "newest"}, "functions", "unknown_value"),
+    "an unknown field of a fork": Case(FORK, {"at": 0, "initial_state": {}}, "initial_state", "unknown_field"),
+    "a resumption with unknown functions": Case(RESUME, {"functions": "v2"}, "functions", "unknown_value"),
+    "an unknown field of a resumption": Case(RESUME, {"at": 1}, "at", "unknown_field"),
+    "a resumption that is a list": Case(RESUME, [], "", "wrong_type"),
+    "a replay of nothing": Case(REPLAY, {}, "node", "missing_field"),
+    "a replay of no iteration": Case(REPLAY, {"node": "n", "iteration": 0}, "iteration", "out_of_range"),
+    "a replay of no attempt": Case(REPLAY, {"node": "n", "attempt": 0}, "attempt", "out_of_range"),
+    "a replay of half an attempt": Case(REPLAY, {"node": "n", "attempt": 1.5}, "attempt", "wrong_type"),
+    "a replay in no scope": Case(REPLAY, {"node": "n", "scope": None}, "scope", "wrong_type"),
+    "a replay in an endless scope": Case(REPLAY, {"node": "n", "scope": "s" * 8_193}, "scope", "too_long"),
+    "an unknown field of a replay": Case(REPLAY, {"node": "n", "code": "x"}, "code", "unknown_field"),
     "malformed JSON": Case(NODES, '{"name": "f",\n "code": }', "", "invalid_json", 400),
     "JSON that breaks off": Case(NODES, '{"name": "f', "", "invalid_json", 400),
     "two documents": Case(NODES, "{} {}", "", "invalid_json", 400),
@@ -390,6 +442,14 @@ PARAMETERS = {
     "a checkpoint before the first": ("/graph/state/run_1?at=-1", "at", "out_of_range"),
     "a checkpoint beyond all": (f"/graph/state/run_1?at={2**63}", "at", "out_of_range"),
     "a checkpoint with thousands of digits": (f"/graph/state/run_1?at={'9' * 5_000}", "at", "out_of_range"),
+    "a status of no nodes": ("/graph/status/run_1?limit=0", "limit", "out_of_range"),
+    "a status of too many nodes": ("/graph/status/run_1?limit=1001", "limit", "out_of_range"),
+    "an unknown parameter of a status": ("/graph/status/run_1?after=1", "after", "unknown_field"),
+    "an unknown parameter of a history": ("/graph/history/run_1?after=1", "after", "unknown_field"),
+    "a history of no commits": ("/graph/history/run_1?limit=0", "limit", "out_of_range"),
+    "a history of an endless node": (f"/graph/history/run_1?node={'n' * 129}", "node", "too_long"),
+    "a history of an endless scope": (f"/graph/history/run_1?scope={'s' * 8_193}", "scope", "too_long"),
+    "an endless failure": (f"/graph/runs?failure={'f' * 129}", "failure", "too_long"),
     "a checkpoint that is no number": ("/graph/state/run_1?at=last", "at", "wrong_type"),
 }
 
@@ -401,11 +461,26 @@ def test_parameters_are_checked(client: TestClient, path: str, field: str, code:
     assert (answer.json()["errors"][0]["path"], answer.json()["errors"][0]["code"]) == (field, code)
 
 
-@pytest.mark.parametrize("path", ["/graph/status/{}", "/graph/state/{}", "/graph/cancel/{}", "/graph/{}"])
+UNKNOWN: dict[str, Document | None] = {
+    "GET /graph/status/{}": None,
+    "GET /graph/state/{}": None,
+    "GET /graph/history/{}": None,
+    "GET /graph/{}": None,
+    "POST /graph/cancel/{}": None,
+    "POST /graph/pause/{}": None,
+    "POST /graph/unpause/{}": None,
+    "POST /graph/event/{}": {"name": "n"},
+    "POST /graph/fork/{}": {"at": 0},
+    "POST /graph/resume/{}": {},
+    "POST /graph/replay/{}": {"node": "n"},
+}
+
+
+@pytest.mark.parametrize("route", UNKNOWN)
 @pytest.mark.parametrize("key", ["nope", "%00", "%F0%9F%98%80", "a%2Fb", "%ff", "x" * 2_000])
-def test_unknown_ids_are_404(client: TestClient, path: str, key: str) -> None:
-    method = "POST" if "cancel" in path else "GET"
-    answer = client.request(method, path.format(key))
+def test_unknown_ids_are_404(client: TestClient, route: str, key: str) -> None:
+    method, path = route.split()
+    answer = client.request(method, path.format(key), json=UNKNOWN[route])
     assert answer.status_code == 404
     # An escaped slash makes it another route.
     wanted = "route_not_found" if key == "a%2Fb" else "graph_not_found" if path == "/graph/{}" else "run_not_found"

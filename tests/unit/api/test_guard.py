@@ -50,9 +50,9 @@ def test_the_own_pages_and_programs_may_change_things(client: TestClient, header
 
 def test_every_answer_has_an_id_that_the_log_has_too(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sandgraph.access")
-    answer = client.get("/graph/status/a%0Ab?x=secret")
+    answer = client.get("/graph/a%0Ab?x=secret")
     (line,) = [each.getMessage() for each in caplog.records if each.name == "sandgraph.access"]
-    assert line.startswith("GET /graph/status/a%0Ab 404 ")
+    assert line.startswith("GET /graph/a%0Ab 404 ")
     assert line.endswith(answer.headers["x-request-id"])
     assert "secret" not in line
     assert answer.headers["x-content-type-options"] == "nosniff"

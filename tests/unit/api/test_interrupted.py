@@ -26,9 +26,9 @@ HANDED_BACK = replace(record(2, "It goes on.", type_="run", status="interrupted"
 async def run(world: World) -> RunRecord:
     graph, _ = await world.catalog.create_graph(GRAPH)
     world.runs.hold = True
-    run, _ = await world.runs.submit(graph.graph_id, {})
-    world.runs.records[run.run_id] = replace(run, status=RunStatus.INTERRUPTED)
-    return world.runs.records[run.run_id]
+    made, _ = await world.runs.submit(graph.graph_id, {})
+    run = world.runs.records[made.run_id] = replace(world.runs.records[made.run_id], status=RunStatus.INTERRUPTED)
+    return run
 
 
 async def test_a_follower_is_told_to_come_back_not_that_the_run_ended(

@@ -9,15 +9,16 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from sandgraph.api.schemas import answers, code, graph, run
+from sandgraph.api.schemas import answers, code, control, graph, keys, run
 from sandgraph.api.schemas.graph import Retryable, RetryDocument
+from sandgraph.api.schemas.validation import Submitted
 from sandgraph.model.retry import RETRYABLE, Retry
 
 OpenApi = dict[str, Any]
 
 MODELS = {
     name: model
-    for module in (answers, code, graph, run)
+    for module in (answers, code, control, graph, keys, run)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel)
 }
@@ -61,7 +62,7 @@ def test_every_operation_is_described_and_named_once(openapi: OpenApi) -> None:
 def test_every_body_has_an_example_and_every_field_of_a_body_a_description(openapi: OpenApi) -> None:
     schemas = openapi["components"]["schemas"]
     bodies = [operation["requestBody"] for _, operation in operations(openapi) if "requestBody" in operation]
-    assert len(bodies) == 5
+    assert len(bodies) == 9
     for body in bodies:
         name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert schemas[name]["examples"]
@@ -82,9 +83,9 @@ def test_every_example_is_read_by_its_own_schema(openapi: OpenApi) -> None:
     with_examples = {
         name: schema["examples"] for name, schema in openapi["components"]["schemas"].items() if "examples" in schema
     }
-    assert {"FunctionSource", "ToolSource", "GraphDocument", "NodeDocument", "EdgeDocument", "RunDocument"} <= set(
-        with_examples
-    )
+    bodies = {name for name, model in MODELS.items() if issubclass(model, Submitted)}
+    assert {"FunctionSource", "ToolSource", "GraphDocument", "NodeDocument", "EdgeDocument", "RunDocument"} <= bodies
+    assert {"EventDocument", "ForkDocument", "ResumeDocument", "ReplayDocument"} <= set(with_examples) & bodies
     for name, examples in with_examples.items():
         for example in examples:
             MODELS[name].model_validate(example)

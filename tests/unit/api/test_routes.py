@@ -26,6 +26,13 @@ TABLE = [
     ("GET", "/graph/list"),
     ("GET", "/graph/{graph_id}"),
     ("GET", "/graph/runs"),
+    ("POST", "/graph/event/{run_id}"),
+    ("POST", "/graph/pause/{run_id}"),
+    ("POST", "/graph/unpause/{run_id}"),
+    ("POST", "/graph/fork/{run_id}"),
+    ("POST", "/graph/resume/{run_id}"),
+    ("POST", "/graph/replay/{run_id}"),
+    ("GET", "/graph/history/{run_id}"),
 ]
 
 DOUBLE = {"name": "double", "code": "def double(state):\n    state.set('output', state.get('input') * 2)\n"}
@@ -219,6 +226,7 @@ def test_lists_are_paged_and_filtered(client: TestClient, world: World, graph_id
     assert seen == [held, *reversed(made)]
     assert len(client.get("/graph/runs?status=completed").json()["runs"]) == 5
     assert client.get("/graph/runs?status=failed").json()["runs"] == []
+    assert client.get("/graph/runs?failure=error").json()["runs"] == []
     assert client.get("/graph/runs?graph_id=gr_none").json()["runs"] == []
 
 

@@ -12,6 +12,7 @@ from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.embedded.graph import wish
 from sandgraph.model.graph import ON_SUCCESS, Condition, OnError, OnMax, Outcome
 from sandgraph.model.limits import Isolation, Limits
+from sandgraph.model.reducers import Reducer
 from sandgraph.model.retry import Retry
 from sandgraph.model.run import AttemptStatus
 from sandgraph.settings import Settings
@@ -73,6 +74,29 @@ def test_it_becomes_the_document_that_http_takes() -> None:
     assert [edge.on for edge in parsed.edges[2:]] == [ON_SUCCESS, {Outcome.FAILED, Outcome.TIMED_OUT}]
 
 
+def test_maps_waits_and_subgraphs_become_the_document_that_http_takes() -> None:
+    inner, outer = (
+        WorkflowGraph("inner"),
+        WorkflowGraph("outer", state={"a": "append", "b": {"reducer": "merge"}}, max_concurrent_runs=3),
+    )
+    outer.add_node("map", process, NodeType.MAP, items="xs", into="ys", max_concurrency=2, timeout_s=9)
+    outer.add_node("wait", node_type=NodeType.WAIT, event="go", timeout_s=1.5, into="went")
+    outer.add_node("timer", node_type="wait", timeout_s=1)
+    outer.add_node("sub", node_type=NodeType.SUBGRAPH, graph=inner, inputs={"x": "y"}, outputs={"k": 1}.keys())
+    outer.add_node("known", node_type="subgraph", graph_id="graph_1", inputs=(), outputs=iter("ab"))
+    parsed = parse_graph(outer.document(lambda _path, wished, _function: wished), Settings.model_construct())
+    assert parsed.reducers == (("a", Reducer.APPEND), ("b", Reducer.MERGE))
+    assert parsed.max_concurrent_runs == 3
+    each, wait, timer, sub, known = parsed.nodes
+    assert (each.type, each.function, each.items, each.into) == (NodeType.MAP, "process", "xs", "ys")
+    assert (each.max_concurrency, each.timeout_s) == (2, 9)
+    assert (wait.type, wait.event, wait.timeout_s, wait.into) == (NodeType.WAIT, "go", 1.5, "went")
+    assert (timer.event, timer.timeout_s, timer.max_concurrency) == (None, 1, 8)
+    assert (sub.graph_id, sub.inputs, sub.outputs) == (inner.graph_id, (("x", "y"),), (("k", "k"),))
+    assert (known.graph_id, known.inputs, known.outputs) == ("graph_1", (), (("a", "a"), ("b", "b")))
+    assert list(outer.subgraphs()) == [("nodes[3].graph_id", inner)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "path", "code"),
     [
@@ -94,6 +118,26 @@ def test_it_becomes_the_document_that_http_takes() -> None:
         ({"func": process, "limits": {"memory": 5}}, "nodes[1].limits.memory", "unknown_field"),
         ({"func": process, "limits": {"memory_mb": 1}}, "nodes[1].limits.memory_mb", "limit_below_floor"),
         ({"func": process, "retry": {"max_attempts": 0}}, "nodes[1].retry.max_attempts", "out_of_range"),
+        ({"func": process, "node_type": "map", "items": ""}, "nodes[1].items", "too_short"),
+        ({"func": process, "node_type": "map", "into": 5}, "nodes[1].into", "wrong_type"),
+        ({"func": process, "node_type": "map", "max_concurrency": 0}, "nodes[1].max_concurrency", "out_of_range"),
+        ({"node_type": NodeType.WAIT, "event": ""}, "nodes[1].event", "too_short"),
+        ({"node_type": NodeType.WAIT, "timeout_s": 0}, "nodes[1].timeout_s", "out_of_range"),
+        ({"node_type": NodeType.SUBGRAPH, "graph_id": 5}, "nodes[1].graph_id", "wrong_type"),
+        ({"node_type": NodeType.SUBGRAPH, "graph": "g"}, "nodes[1].graph_id", "wrong_type"),
+        (
+            {"node_type": NodeType.SUBGRAPH, "graph": WorkflowGraph("g"), "graph_id": "g"},
+            "nodes[1].graph_id",
+            "two_graphs",
+        ),
+        ({"node_type": NodeType.SUBGRAPH, "graph_id": "g", "inputs": "ab"}, "nodes[1].inputs", "wrong_type"),
+        ({"node_type": NodeType.SUBGRAPH, "graph_id": "g", "inputs": 5}, "nodes[1].inputs", "wrong_type"),
+        ({"node_type": NodeType.SUBGRAPH, "graph_id": "g", "outputs": {"a": 5}}, "nodes[1].outputs.a", "wrong_type"),
+        (
+            {"node_type": NodeType.SUBGRAPH, "graph_id": "g", "outputs": ["a", "a"]},
+            "nodes[1].outputs",
+            "duplicate_name",
+        ),
     ],
 )
 def test_a_wrong_node_is_told_at_once(arguments: dict[str, Any], path: str, code: str) -> None:
@@ -127,6 +171,12 @@ def test_a_wrong_edge_is_told_at_once() -> None:
         ({"name": "g", "isolation": "graph"}, "isolation", "unknown_value"),
         ({"name": "g", "on_error": "ignore"}, "on_error", "unknown_value"),
         ({"name": "g", "runtime": 5}, "runtime", "wrong_type"),
+        ({"name": "g", "state": ["n"]}, "state", "wrong_type"),
+        ({"name": "g", "state": {"n": "average"}}, "state.n.reducer", "unknown_value"),
+        ({"name": "g", "state": {"n": {"reduce": "add"}}}, "state.n.reducer", "missing_field"),
+        ({"name": "g", "state": {"n": 5}}, "state.n", "wrong_type"),
+        ({"name": "g", "state": {5: "add"}}, "state.5", "wrong_type"),
+        ({"name": "g", "max_concurrent_runs": 0}, "max_concurrent_runs", "out_of_range"),
     ],
 )
 def test_a_wrong_graph_is_told_at_once(arguments: dict[str, Any], path: str, code: str) -> None:

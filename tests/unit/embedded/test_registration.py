@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sandgraph import EngineUnavailable, InvalidInput, WorkflowGraph, WorkflowState, tool, tools
-from sandgraph.embedded.registration import Registrar
+from sandgraph import EngineUnavailable, InvalidInput, NodeType, WorkflowGraph, WorkflowState, tool, tools
+from sandgraph.embedded.registration import Registrar, subgraphs_first, within
 from sandgraph.errors import Problem
 from sandgraph.model.graph import Graph
 from sandgraph.settings import load_settings
@@ -173,3 +173,57 @@ def reads_a_file(state: WorkflowState) -> object:
 
 
 OPEN_FILE = (number for number in (1,))
+
+
+def running(name: str, *graphs: WorkflowGraph) -> WorkflowGraph:
+    """Return a graph that runs others."""
+    made = WorkflowGraph(name, start_node="first").add_node("first")
+    for index, graph in enumerate(graphs):
+        made.add_node(f"run{index}", node_type=NodeType.SUBGRAPH, graph=graph).add_edge("first", f"run{index}")
+    return made
+
+
+def test_graphs_that_are_run_come_first_and_once() -> None:
+    leaf = one("leaf", process)
+    middle, other = running("middle", leaf), running("other", leaf)
+    top = running("top", middle, other, leaf)
+    assert subgraphs_first(top) == [
+        ("nodes[1].graph_id.nodes[1].graph_id", leaf),
+        ("nodes[1].graph_id", middle),
+        ("nodes[2].graph_id", other),
+        ("", top),
+    ]
+
+
+def test_a_graph_does_not_run_itself() -> None:
+    graph = running("self")
+    between = running("between", graph)
+    graph.add_node("again", node_type=NodeType.SUBGRAPH, graph=between)
+    with pytest.raises(InvalidInput) as wrong:
+        subgraphs_first(graph)
+    assert [(each.path, each.code) for each in wrong.value.problems] == [
+        ("nodes[1].graph_id.nodes[1].graph_id", "recursive_graph")
+    ]
+    deep = one("leaf", process)
+    for number in range(60):
+        deep = running(f"g{number}", deep)
+    with pytest.raises(InvalidInput, match="more than 50 deep") as wrong:
+        subgraphs_first(deep)
+    assert wrong.value.code == "graphs_too_deep"
+
+
+def test_what_is_wrong_inside_is_told_from_outside() -> None:
+    inside = InvalidInput([Problem("nodes[0].name", "too_short", "Short."), Problem("", "no_graph", "None.", 3, 4)])
+    assert within("", inside) is inside
+    told = within("nodes[1].graph_id", inside)
+    assert [each.path for each in told.problems] == ["nodes[1].graph_id.nodes[0].name", "nodes[1].graph_id"]
+    assert (told.code, told.problems[1].line, told.problems[1].column) == ("too_short", 3, 4)
+
+
+def test_graphs_that_are_run_are_named_by_their_versions(registrar: Registrar) -> None:
+    leaf = one("leaf", process)
+    graph = running("top", leaf).add_node("known", node_type=NodeType.SUBGRAPH, graph_id="gr_0")
+    graph.add_edge("first", "known")
+    catalog = FakeCatalog()
+    asyncio.run(registrar.perform(registrar.prepare(graph), catalog, {leaf.graph_id: "gr_7", "other": "gr_8"}))
+    assert [node.graph_id for node in catalog.graphs[0].nodes] == [None, "gr_7", "gr_0"]

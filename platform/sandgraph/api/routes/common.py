@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
@@ -55,6 +55,29 @@ class ListQuery(BaseModel):
 
 Listing = Annotated[ListQuery, Query()]
 
+#: Of an answer that tells of a run that was started.
+STARTED = {
+    "Location": "Where the run's status can be read.",
+    "Idempotent-Replayed": "`true` where the Idempotency-Key was seen before and no run was started.",
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same key with the same body again gives the run that it gave before.",
+    ),
+]
+
+
+def started(run_id: str, *, is_new: bool) -> dict[str, str]:
+    """Return the headers of such an answer."""
+    headers = {"Location": f"/graph/status/{run_id}"}
+    return headers if is_new else {**headers, "Idempotent-Replayed": "true"}
+
+
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
     403: "A web page of another origin sent this.",
@@ -97,7 +120,7 @@ def answers(
     return described
 
 
-def takes(model: type[BaseModel]) -> dict[str, object]:
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, object]:
     """Describe a route's body, which the route reads by itself."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}}

@@ -6,18 +6,30 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sandgraph.api.body import body_of
+from sandgraph.api.node_runs import MOST_SHOWN, status_of
 from sandgraph.api.reply import reply
-from sandgraph.api.routes.common import BODY, LARGEST, ListQuery, RunId, Uses, answers, known_id, takes
-from sandgraph.api.schemas.answers import RunAccepted, RunList, RunOutcome, RunStatusAnswer, StateAnswer
+from sandgraph.api.routes.common import (
+    BODY,
+    STARTED,
+    IdempotencyKey,
+    ListQuery,
+    RunId,
+    Uses,
+    answers,
+    known_id,
+    started,
+    takes,
+)
+from sandgraph.api.schemas.answers import RunAccepted, RunList, RunOutcome, RunStatusAnswer
 from sandgraph.api.schemas.run import NewRun, RunDocument, parse_run
 from sandgraph.api.services import Services
-from sandgraph.api.views import accepted_view, outcome_view, run_summary, run_view, state_view
+from sandgraph.api.views import accepted_view, outcome_view, run_summary
 from sandgraph.model.run import RunStatus
 from sandgraph.store.records import RunRecord
 
@@ -25,21 +37,7 @@ router = APIRouter(tags=["runs"])
 
 T = TypeVar("T")
 
-_LOCATION = {
-    "Location": "Where the run's status can be read.",
-    "Idempotent-Replayed": "`true` where the Idempotency-Key was seen before and no run was started.",
-}
-
 Submission = Annotated[NewRun, Depends(body_of(parse_run))]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
-        description="The same key with the same body again gives the run that it gave before.",
-    ),
-]
 
 
 class RunQuery(ListQuery):
@@ -47,14 +45,20 @@ class RunQuery(ListQuery):
 
     status: RunStatus | None = Field(default=None, description="Runs of this status only.")
     graph_id: str | None = Field(default=None, max_length=256, description="Runs of this graph version only.")
+    failure: str | None = Field(
+        default=None,
+        max_length=128,
+        description="Runs whose error has this code only, as `too_many_recoveries`: those that were given up.",
+    )
 
 
-class StateQuery(BaseModel):
-    """Which state is read."""
+class StatusQuery(BaseModel):
+    """Which node runs are shown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    at: int | None = Field(default=None, ge=0, le=LARGEST, description="The checkpoint; 0 is the initial state.")
+    cursor: str | None = Field(default=None, max_length=1_024, description="`next_cursor` of the page before.")
+    limit: int = Field(default=MOST_SHOWN, ge=1, le=MOST_SHOWN, description="Most node runs of a page.")
 
 
 @router.post(
@@ -70,7 +74,7 @@ class StateQuery(BaseModel):
         409,
         429,
         503,
-        headers=_LOCATION,
+        headers=STARTED,
     ),
     openapi_extra=takes(RunDocument),
 )
@@ -90,7 +94,7 @@ async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_k
     "/graph/run_async",
     summary="Start a run",
     status_code=202,
-    responses=answers({202: (RunAccepted, "Accepted.")}, *BODY, 404, 409, 429, 503, headers=_LOCATION),
+    responses=answers({202: (RunAccepted, "Accepted.")}, *BODY, 404, 409, 429, 503, headers=STARTED),
     openapi_extra=takes(RunDocument),
 )
 async def run_graph_async(new: Submission, uses: Uses, idempotency_key: IdempotencyKey = None) -> Response:
@@ -104,7 +108,11 @@ async def run_graph_async(new: Submission, uses: Uses, idempotency_key: Idempote
 async def list_runs(query: Annotated[RunQuery, Query()], uses: Uses) -> Response:
     """List runs, newest first."""
     page = await uses.reader.list_runs(
-        status=query.status, graph_id=query.graph_id, cursor=query.cursor, limit=query.limit
+        status=query.status,
+        graph_id=query.graph_id,
+        failure=query.failure,
+        cursor=query.cursor,
+        limit=query.limit,
     )
     return reply({"runs": [run_summary(run) for run in page.items], "next_cursor": page.next_cursor})
 
@@ -114,21 +122,13 @@ async def list_runs(query: Annotated[RunQuery, Query()], uses: Uses) -> Response
     summary="Read a run's status",
     responses=answers({200: (RunStatusAnswer, "The run.")}, 404, 422),
 )
-async def run_status(run_id: RunId, uses: Uses) -> Response:
-    """Read where a run stands: its nodes by iteration, every attempt with what it used, and what went wrong."""
-    run = await uses.reader.run_summary(known_id("run", run_id))
-    return reply(run_view(run, await uses.reader.node_runs(run.run_id)))
+async def run_status(run_id: RunId, query: Annotated[StatusQuery, Query()], uses: Uses) -> Response:
+    """Read where a run stands: its nodes by iteration, every attempt with what it used, and what went wrong.
 
-
-@router.get(
-    "/graph/state/{run_id}",
-    summary="Read a run's state",
-    responses=answers({200: (StateAnswer, "The state.")}, 404, 422),
-)
-async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: Uses) -> Response:
-    """Read the state by now, where branches in flight are merged, or that of a checkpoint."""
+    Of a run with many node runs, `next_cursor` asks for those that follow.
+    """
     run = await uses.reader.run_summary(known_id("run", run_id))
-    return reply(state_view(run, await uses.runs.state(run.run_id, query.at)))
+    return reply(await status_of(uses.runs, uses.reader, run, cursor=query.cursor, limit=query.limit))
 
 
 @router.post(
@@ -139,13 +139,12 @@ async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: 
 async def cancel_run(run_id: RunId, uses: Uses) -> Response:
     """Kill a run's containers at once; what they still say does not count. A cancelled run stays as it is."""
     run = await uses.runs.cancel(known_id("run", run_id))
-    return reply(run_view(run, await uses.reader.node_runs(run.run_id)))
+    return reply(await status_of(uses.runs, uses.reader, run))
 
 
 async def _submit(uses: Services, new: NewRun, key: str | None) -> tuple[RunRecord, dict[str, str]]:
     run, is_new = await uses.runs.submit(known_id("graph", new.graph_id), new.initial_state, idempotency_key=key)
-    headers = {"Location": f"/graph/status/{run.run_id}"}
-    return run, headers if is_new else {**headers, "Idempotent-Replayed": "true"}
+    return run, started(run.run_id, is_new=is_new)
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[T]) -> T:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from sandgraph.api.schemas.graph import GraphDocument
+from sandgraph.model.reducers import Reducer
 from sandgraph.model.run import AttemptStatus, NodeRunStatus, RunStatus
 
 _Time = Annotated[AwareDatetime, Field(description="UTC.")]
 _Cursor = Annotated[str | None, Field(description="Asks for what follows; null at the end of the list.")]
+_Scope = Annotated[
+    str,
+    Field(description="Path of the subgraph's or the map's node run that it is part of; empty in the run's own graph."),
+]
 _Milliseconds = Annotated[float | None, Field(description="From start to end, in milliseconds; null until the end.")]
 
 
@@ -99,6 +104,7 @@ class LogEntry(Answer):
 
     node: str
     iteration: int
+    scope: _Scope
     attempt: int | None
     status: AttemptStatus | NodeRunStatus
     started_at: _Time
@@ -149,6 +155,42 @@ class RunAccepted(Answer):
     message: str = Field(description="How to learn more.")
 
 
+class ForkedFrom(Answer):
+    """Where a run began that was made from another one."""
+
+    run_id: str = Field(description="The other one.")
+    at: int = Field(description="Its checkpoint.")
+
+
+class RunForked(RunAccepted):
+    """A run that was made from another one, and goes on from there."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run_id": "run_01M83PB3MYV6G6MMY2VRFZ0RQA",
+                    "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
+                    "status": "running",
+                    "message": "Ask GET /graph/status/run_01M83PB3MYV6G6MMY2VRFZ0RQA.",
+                    "forked_from": {"run_id": "run_01M83P6WKPG4A75175D707R5SQ", "at": 1},
+                }
+            ]
+        }
+    )
+
+    forked_from: ForkedFrom
+
+
+class EventAnswer(Answer):
+    """An event that is kept for its run."""
+
+    run_id: str
+    name: str
+    event_id: str = Field(description="As it was sent, or made up.")
+    status: Literal["accepted", "duplicate"] = Field(description="`duplicate`: the run had this event already.")
+
+
 class RunSummaryAnswer(Answer):
     """A run, as lists show it."""
 
@@ -163,6 +205,9 @@ class RunSummaryAnswer(Answer):
     duration_ms: _Milliseconds
     last_seq: int = Field(description="Number of the last record of its journal.")
     last_commit: int = Field(description="Number of its last checkpoint.")
+    paused: bool = Field(description="Whether nothing more is started until it is unpaused.")
+    forked_from: ForkedFrom | None = Field(description="Where it was made from another run.")
+    recoveries: int = Field(description="How often it was gone on with after the platform had stopped under it.")
 
 
 class RunList(Answer):
@@ -172,6 +217,13 @@ class RunList(Answer):
     next_cursor: _Cursor
 
 
+class ReadsAnswer(Answer):
+    """What submitted code read of the state, by its own word."""
+
+    keys: list[str] = Field(description="Names of the keys that it read or looked for.")
+    cut: bool = Field(description="Whether there were more.")
+
+
 class AttemptAnswer(Answer):
     """One try of a node run."""
 
@@ -179,16 +231,18 @@ class AttemptAnswer(Answer):
     status: AttemptStatus
     error: ErrorAnswer | None
     usage: UsageAnswer | None
+    reads: ReadsAnswer | None = Field(description="Null where it is not known.")
     started_at: _Time
     finished_at: _Time | None
     duration_ms: _Milliseconds
 
 
 class NodeRunAnswer(Answer):
-    """One node in one iteration."""
+    """One node in one iteration; of a map, one item."""
 
     node: str
     iteration: int
+    scope: _Scope
     status: NodeRunStatus
     message: str
     error: ErrorAnswer | None
@@ -198,11 +252,30 @@ class NodeRunAnswer(Answer):
     attempts: list[AttemptAnswer]
 
 
+class QueueAnswer(Answer):
+    """Where a run stands that waits for its turn."""
+
+    position: int = Field(description="From 1: how many begin before it, and one.")
+    waits_for: str = Field(description="What has to become free.")
+
+
 class RunStatusAnswer(RunSummaryAnswer):
     """A run with all that its nodes did."""
 
-    current_nodes: list[str] = Field(description="Nodes that run or wait for their next attempt.")
-    node_runs: list[NodeRunAnswer]
+    queue: QueueAnswer | None = Field(description="Where it stands while it is pending.")
+    current_nodes: list[str] = Field(description="Nodes that run or wait, each once.")
+    node_runs: list[NodeRunAnswer] = Field(description="In order of their start.")
+    next_cursor: _Cursor
+
+
+class WriterAnswer(Answer):
+    """Who set a key."""
+
+    commit: int = Field(description="Number of the checkpoint; 0 where it came with the initial state.")
+    node: str | None
+    iteration: int | None
+    scope: _Scope
+    attempt: int | None = Field(description="Null where no attempt did: of a map's results, or an event's payload.")
 
 
 class StateAnswer(Answer):
@@ -215,6 +288,96 @@ class StateAnswer(Answer):
     conflicts: list[str] = Field(
         description="Keys that branches in flight have both set; data has the earlier branch's."
     )
+    writers: dict[str, WriterAnswer] = Field(description="Of each key, who set it last.")
+
+
+class SetAnswer(Answer):
+    """A key that was given a value."""
+
+    op: Literal["set"]
+    key: str
+    value: object
+
+
+class DeleteAnswer(Answer):
+    """A key that was removed."""
+
+    op: Literal["delete"]
+    key: str
+
+
+class ReduceAnswer(Answer):
+    """A key that was changed by its reducer."""
+
+    op: Reducer
+    key: str
+    value: object
+
+
+_Diff = list[SetAnswer | DeleteAnswer | ReduceAnswer]
+
+
+class CommitAnswer(Answer):
+    """A change of the state that counts."""
+
+    number: int = Field(description="Of the checkpoint, from 1.")
+    parents: list[int] = Field(description="The checkpoints that it was made over; several where branches met.")
+    node: str
+    iteration: int
+    scope: _Scope
+    attempt: int | None = Field(description="Null where no attempt made it: of a map, a subgraph, or an event.")
+    diff: _Diff = Field(description="What it changed.")
+    merged: _Diff = Field(
+        description="What leads from its first parent's state to what its node saw, where branches met or a subgraph "
+        "began."
+    )
+    created_at: _Time
+
+
+class HistoryAnswer(Answer):
+    """A run's commits, first ones first."""
+
+    commits: list[CommitAnswer]
+    next_cursor: _Cursor
+
+
+class ConditionAnswers(Answer):
+    """What an attempt's conditions came to."""
+
+    entered: bool = Field(description="False where a loop's first check said no: the function did not run.")
+    again: bool | None = Field(description="Whether the loop's condition held still; null where it was not asked.")
+    after: list[bool] = Field(description="Of the conditions on the node's edges, in the graph's order.")
+
+
+class Outcome(Answer):
+    """What an attempt came to."""
+
+    status: AttemptStatus
+    diff: _Diff
+    conditions: ConditionAnswers | None = Field(description="Null where it failed.")
+    value: object = Field(description="The result, where it ran for an item of a map.")
+    error: ErrorAnswer | None
+
+
+class Images(Answer):
+    """The sandbox images that an attempt ran in."""
+
+    recorded: str
+    replayed: str
+
+
+class ReplayAnswer(Answer):
+    """An attempt that was tried again over what it saw, held against what it had come to."""
+
+    run_id: str
+    node: str
+    iteration: int
+    scope: _Scope
+    attempt: int
+    drift: list[str] = Field(description="What is not the same: names of fields of both; empty where all is.")
+    recorded: Outcome
+    replayed: Outcome
+    images: Images
 
 
 class ProblemItem(BaseModel):

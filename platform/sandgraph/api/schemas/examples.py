@@ -44,8 +44,17 @@ _USAGE: Example = {
     "queue_s": 0.0,
     "start_s": 0.002,
 }
-_ATTEMPT: Example = {"attempt": 1, "status": "succeeded", "error": None, "usage": _USAGE, **_TIMES}
-_NODE: Example = {"node": "double", "iteration": 1, "status": "succeeded", "message": "", "error": None, **_TIMES}
+_READS: Example = {"keys": ["input"], "cut": False}
+_ATTEMPT: Example = {
+    "attempt": 1,
+    "status": "succeeded",
+    "error": None,
+    "usage": _USAGE,
+    "reads": _READS,
+    **_TIMES,
+}
+_WHICH: Example = {"node": "double", "iteration": 1, "scope": ""}
+_NODE: Example = {**_WHICH, "status": "succeeded", "message": "", "error": None, **_TIMES}
 
 _RUN_OUTCOME: Example = {
     "run_id": _RUN_ID,
@@ -68,14 +77,53 @@ _RUN_SUMMARY: Example = {
     **_TIMES,
     "last_seq": 17,
     "last_commit": 1,
+    "paused": False,
+    "forked_from": None,
+    "recoveries": 0,
 }
-_RUN_STATUS: Example = {**_RUN_SUMMARY, "current_nodes": [], "node_runs": [{**_NODE, "attempts": [_ATTEMPT]}]}
+_RUN_STATUS: Example = {
+    **_RUN_SUMMARY,
+    "queue": None,
+    "current_nodes": [],
+    "node_runs": [{**_NODE, "attempts": [_ATTEMPT]}],
+    "next_cursor": None,
+}
 _STATE: Example = {
     "run_id": _RUN_ID,
     "status": "completed",
     "commit": 1,
     "data": {"input": 5, "output": 10},
     "conflicts": [],
+    "writers": {
+        "input": {"commit": 0, "node": None, "iteration": None, "scope": "", "attempt": None},
+        "output": {"commit": 1, **_WHICH, "attempt": 1},
+    },
+}
+_DIFF: list[Example] = [{"op": "set", "key": "output", "value": 10}]
+_COMMIT: Example = {
+    "number": 1,
+    "parents": [0],
+    **_WHICH,
+    "attempt": 1,
+    "diff": _DIFF,
+    "merged": [],
+    "created_at": _FINISHED,
+}
+_OUTCOME: Example = {
+    "status": "succeeded",
+    "diff": _DIFF,
+    "conditions": {"entered": True, "again": None, "after": []},
+    "value": None,
+    "error": None,
+}
+_REPLAY: Example = {
+    "run_id": _RUN_ID,
+    **_WHICH,
+    "attempt": 1,
+    "drift": [],
+    "recorded": _OUTCOME,
+    "replayed": _OUTCOME,
+    "images": {"recorded": "sha256:" + "5d" * 32, "replayed": "sha256:" + "5d" * 32},
 }
 
 #: By the name of the answer. The framework would leave nulls out of examples that models have themselves.
@@ -91,5 +139,8 @@ ANSWERS: dict[str, Example] = {
     "RunList": {"runs": [_RUN_SUMMARY], "next_cursor": None},
     "RunStatusAnswer": _RUN_STATUS,
     "StateAnswer": _STATE,
+    "HistoryAnswer": {"commits": [_COMMIT], "next_cursor": None},
+    "EventAnswer": {"run_id": _RUN_ID, "name": "approved", "event_id": "approval-17", "status": "accepted"},
+    "ReplayAnswer": _REPLAY,
     "HealthAnswer": {"status": "ok"},
 }

@@ -61,9 +61,10 @@ class KeyDocument(Submitted):
     """What is said of a key of the state."""
 
     reducer: Annotated[Reducer, Field(strict=False)] = Field(
-        description="What a change of it is, so that those of parallel branches come together: `append` adds an item "
-        "to a list, `extend` several, `union` those that are not there yet; `add` adds to a number, `min` and `max` "
-        "keep the least or the greatest; `merge` sets members of an object."
+        description="What a change of it is, so that those of parallel branches come together. `append`, `extend`: "
+        "what a list grew by at its end. `union`: elements that a list did not have. `add`: what was added to a "
+        "number. `min`, `max`: the least, the greatest number. `merge`: members of an object that were added or "
+        "changed."
     )
 
 

@@ -98,6 +98,8 @@ def from_pydantic(errors: Sequence[Mapping[str, object]], *, skip: int = 0) -> l
 def _problem(error: Mapping[str, object], skip: int) -> Problem:
     kind, location, message = str(error["type"]), error["loc"], str(error["msg"])
     parts = list(location)[skip:] if isinstance(location, Sequence) else []
+    if len(parts) > 1 and parts[-1] == "[key]" and not isinstance(parts[-2], str):
+        parts[-2:] = [str(parts[-2])]  # a key that is no text, which no JSON has
     where = join(part for part in parts if part not in _TAGS)
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
