@@ -19,7 +19,7 @@ from sandgraph_runner.account import Account, of_exception
 from sandgraph_runner.child import run_job
 from sandgraph_runner.loading import GIVEN
 from sandgraph_runner.protocol import Check, Frame, Job, Kind
-from sandgraph_runner.rehearsal import rehearse_child
+from sandgraph_runner.rehearsal import LULL_S, rehearse_child
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, as_message
 
 #: Exit code of a child that cannot even say why it has no outcome.
@@ -92,7 +92,7 @@ def _be_child(order: int, stdout: int, stderr: int, result: int) -> NoReturn:
     try:
         _set_up(order, stdout, stderr, result)
         pid = _getpid()
-        if not select.select([order], [], [], 0)[0]:
+        if not select.select([order], [], [], LULL_S)[0]:
             rehearse_child()
         frame = _receive(order)
         os.close(order)

@@ -2,6 +2,7 @@
 
 After a fork both share all memory, and each page is copied when one of them first writes to it, which in Python is
 nearly always: every look at an object counts a reference. Done here, where nobody waits, it saves an attempt a third.
+Where one order follows on another, somebody does wait: then it would be but more work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from sandgraph_runner.cgroup import Meter
 from sandgraph_runner.child import run_job
 from sandgraph_runner.protocol import Decoder, Job, Kind, Report, Source, encode
 from sandgraph_runner.verdict import OUTCOME, Message, as_message, judge
+
+#: Seconds for which nothing is done but to wait for an order: the next one of a run is there sooner.
+LULL_S = 0.02
 
 _JOB = Job(function=Source("f", "def f(state):\n    return {'a': state.get('a')}\n"))
 _STATE = b'{"a":1}'

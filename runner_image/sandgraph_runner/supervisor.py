@@ -22,7 +22,7 @@ from sandgraph_runner.cgroup import Meter
 from sandgraph_runner.jobs import BYTES_A_LINE
 from sandgraph_runner.process import Child, read_order
 from sandgraph_runner.protocol import VERSION, Check, Frame, Job, Kind, ProtocolError, Reason, Report, replace
-from sandgraph_runner.rehearsal import rehearse_supervisor
+from sandgraph_runner.rehearsal import LULL_S, rehearse_supervisor
 from sandgraph_runner.verdict import Message, judge
 from sandgraph_runner.wipe import wipe
 from sandgraph_runner.wire import OwnerGone, Wire
@@ -60,7 +60,7 @@ def main() -> int:
         while goes_on:
             child = Child()
             wire.send(Kind.HELLO, {"version": VERSION, "python": sys.version.partition(" ")[0]})
-            if not wire.is_spoken_to():
+            if not wire.is_spoken_to(LULL_S):
                 rehearse_supervisor(meter)
             goes_on = _serve(wire, wire.receive(), child, meter) and kernel.end_others(_KILL_WITHIN_S)
             if goes_on and is_alone:

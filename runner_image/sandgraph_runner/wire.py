@@ -40,9 +40,9 @@ class Wire:
         os.dup2(2, 1)
         return wire
 
-    def is_spoken_to(self) -> bool:
-        """Tell, without waiting, whether the host has sent something, or gone."""
-        return bool(select.select([self.stdin], [], [], 0)[0])
+    def is_spoken_to(self, within_s: float) -> bool:
+        """Tell whether the host has sent something, or gone, as soon as it has or so many seconds are over."""
+        return bool(select.select([self.stdin], [], [], within_s)[0])
 
     def receive(self) -> Frame:
         """Wait for the one frame that the host sends.
