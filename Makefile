@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup venv gvisor demo serve test test-fast check bench lock
+.PHONY: help setup venv gvisor demo serve test test-fast check bench chaos lock
 
 # The newest of these that is at least 3.11; say `make PYTHON=… setup` for another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -36,6 +36,14 @@ check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
+
+# How long (0 is one round), with which seed (a fresh one), and whether with containers.
+MINUTES ?= 10
+SEED ?=
+DOCKER ?=
+
+chaos: $(if $(DOCKER),setup,venv) ## Kill platforms at every boundary for MINUTES, DOCKER=1 with containers
+	@$(VENV)/python -m scripts.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(DOCKER),--docker)
 
 bench: setup ## Print the benchmarks as ratios
 	@$(VENV)/python bench/run.py

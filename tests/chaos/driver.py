@@ -1,7 +1,7 @@
 """The process that gives platforms their lives: it imports everything once, and forks for each line that it reads.
 
-A line is a `chaos_life.Life`. It answers with lines: ``{"pid": …}`` at once, ``{"stopped": true}`` whenever the life was
-stopped, and at last ``{"ended": …}``: the exit code, or the signal's number, negative.
+A line is a `chaos_life.Life`. It answers with lines: ``{"pid": …}`` at once, ``{"stopped": true}`` whenever the life
+was stopped, and at last ``{"ended": …}``: the exit code, or the signal's number, negative.
 """
 
 from __future__ import annotations

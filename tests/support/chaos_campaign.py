@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,12 @@ FROZEN_S = 0.3
 
 #: Lives without faults in which a batch must come to its end; the first should do, but for its timing.
 _CALM_LIVES = 2
+
+#: What nothing follows in a life.
+_ENDS = {Action.KILL, Action.STOP}
+
+#: Most faults of a life, the one that ends it apart.
+_FAULTS = 3
 
 Pair = tuple[Point, Action]
 
@@ -58,7 +66,7 @@ class Plan:
     choose: Callable[[int], bool] = lambda _: True
 
 
-IN_PROCESS = Plan(docker=False, shards=4, programs=50, batch=8, lives=8)
+IN_PROCESS = Plan(docker=False, shards=4, programs=50, batch=6, lives=12)
 
 
 @dataclass
@@ -108,7 +116,7 @@ class Round:
         self._chance = random.Random(seed)
         self._open: deque[Pair] = deque(shard(seed, plan))
         self._chance.shuffle(self._open)
-        self._most: Counter[str] = Counter({"commit:before": 100})
+        self._most: Counter[str] = Counter()
         self._missed: Counter[Pair] = Counter()
         self._next_program = seed * 10_000
         self.report = Report()
@@ -143,28 +151,32 @@ class Round:
             docker=self._plan.docker,
             **self._plan.life,
         )
-        for number in range(self._plan.lives):
-            pair = self._pick(is_first=number == 0)
-            if pair is None:
+        for _ in range(self._plan.lives):
+            picked = self._pick(batch)
+            if not picked:
                 break
-            ended = self._live(batch, replace(base, accepted=dict(batch.accepted), faults=self._faults(*pair)))
-            if str(pair[0].name) not in {fired["point"] for fired in batch.fired_now}:
-                self._missed[pair] += 1
-                self._open.append(pair)
+            faults = self._faults(picked)
+            ended = self._live(batch, replace(base, accepted=dict(batch.accepted), faults=faults))
+            fired = {fired["fired"] for fired in batch.fired_now}
+            for pair, fault in zip(picked, faults, strict=False):
+                if str(fault) not in fired:
+                    self._missed[pair] += 1
+                    self._open.append(pair)
             if ended == DONE:
                 break
         for _ in range(_CALM_LIVES):
             if self._live(batch, replace(base, accepted=dict(batch.accepted))) == DONE:
                 break
         programs = {seed: make(seed) for seed in seeds}
-        problems = batch.problems + Judge(folder / "data" / DATABASE).judge(programs, batch.accepted, batch.cancelled)
+        problems = batch.problems + Judge(batch.database).judge(programs, batch.accepted, batch.cancelled)
         if problems:
             raise Chaos("\n".join([f"seed {self._seed}, {folder}:", *problems, *batch.history]))
         self.report.programs += len(seeds)
 
     def _live(self, batch: Batch, life: Life) -> int:
+        began = time.monotonic()
         ended = live(self._driver, life, lambda: time.sleep(FROZEN_S))
-        batch.read(life, ended)
+        batch.read(life, ended, time.monotonic() - began)
         self.report.lives += 1
         self.report.ends[str(ended)] += 1
         self.report.felt.update(batch.felt_now)
@@ -181,31 +193,45 @@ class Round:
             if self._plan.choose(self._next_program):
                 return self._next_program
 
-    def _pick(self, *, is_first: bool) -> Pair | None:
-        """Return the next fault that a life can have; where all have happened, any."""
-        for _ in range(len(self._open)):
-            point, action = self._open.popleft()
-            if is_first == (point.phase is Phase.SUBMISSION) or point.phase is Phase.ANY:
-                return point, action
-            self._open.append((point, action))
-        others = [
-            (point, action)
-            for point, action in pairs(docker=self._plan.docker)
-            if is_first == (point.phase is Phase.SUBMISSION) or point.phase is Phase.ANY
-        ]
-        return self._chance.choice(others) if self.report.programs < self._plan.programs else None
+    def _pick(self, batch: Batch) -> list[Pair]:
+        """Return faults that one life can have: some that it outlives, and one that ends it; at last, any."""
+        picked: list[Pair] = []
+        # What is passed rarely comes first where it can be.
+        is_new, is_in_progress = len(batch.accepted) < len(batch.seeds), batch.is_in_progress()
+        phases = [*([Phase.RECOVERY] if is_in_progress else []), *([Phase.SUBMISSION] if is_new else [])]
+        phases += [Phase.CLOSE, Phase.ANY]
+        for phase in phases:
+            for pair in list(self._open):
+                if pair[0].phase is phase and _goes_with(pair, picked):
+                    picked.append(pair)
+                    self._open.remove(pair)
+        if not picked and self.report.programs < self._plan.programs:
+            others = [pair for pair in pairs(docker=self._plan.docker) if pair[0].phase in phases]
+            picked.append(self._chance.choice(others))
+        return picked
 
-    def _faults(self, point: Point, action: Action) -> list[Fault]:
-        # In the first third of what there may be: something must be left to go on with.
-        passage = self._chance.randint(1, max(1, (self._most[point.name] // 3) >> self._missed[point, action]))
-        faults = [Fault(point.name, passage, action)]
-        if point.phase is Phase.CLOSE:
+    def _faults(self, picked: list[Pair]) -> list[Fault]:
+        faults = []
+        for point, action in picked:
+            # Early in what there may be: something must be left to go on with.
+            most = (self._most[point.name] // 5) >> self._missed[point, action]
+            faults.append(Fault(point.name, self._chance.randint(1, max(1, most)), action))
+        if any(point.phase is Phase.CLOSE for point, _ in picked):
             faults.append(Fault("tell.AttemptSucceeded", self._chance.randint(1, 10), Action.STOP))
-        elif action not in {Action.KILL, Action.STOP}:
-            # What does not end a life leaves room for what does.
-            further = self._chance.randint(1, self._most["commit:before"] // 2)
-            faults.append(Fault("commit:before", further, Action.KILL))
+        elif not any(action in _ENDS for _, action in picked) and self._needs_recovery():
+            faults.append(Fault("tell.AttemptSucceeded", self._chance.randint(5, 20), Action.KILL))
         return faults
+
+    def _needs_recovery(self) -> bool:
+        return any(point.phase is Phase.RECOVERY for point, _ in self._open)
+
+
+def _goes_with(pair: Pair, others: list[Pair]) -> bool:
+    """Tell whether a fault can be in a life with these."""
+    action, actions = pair[1], {other for _, other in others}
+    if action in _ENDS or pair[0].phase is Phase.CLOSE:
+        return not actions & _ENDS and not any(other.phase is Phase.CLOSE for other, _ in others)
+    return len(others) < _FAULTS and action not in actions
 
 
 class Batch:
@@ -218,6 +244,7 @@ class Batch:
 
     def __init__(self, folder: Path, seeds: list[int]) -> None:
         self.seeds = seeds
+        self.database = folder / "data" / DATABASE
         self.notes = folder / "notes.jsonl"
         self.accepted: dict[int, str] = {}
         self.cancelled: set[str] = set()
@@ -228,7 +255,15 @@ class Batch:
         self.passed_now: dict[str, int] = {}
         self._read = 0
 
-    def read(self, life: Life, ended: int) -> None:
+    def is_in_progress(self) -> bool:
+        """Tell whether there are runs that the next life has to go on with."""
+        if not self.accepted:
+            return False
+        with closing(sqlite3.connect(self.database)) as connection:
+            query = "SELECT 1 FROM run WHERE status NOT IN ('pending') AND finished_at IS NULL"
+            return connection.execute(query).fetchone() is not None
+
+    def read(self, life: Life, ended: int, seconds: float) -> None:
         """Take in what a life noted and how it ended."""
         lines = self.notes.read_bytes()[self._read :] if self.notes.exists() else b""
         self._read += len(lines)
@@ -247,7 +282,8 @@ class Batch:
                 self.problems.append(f"nobody works on a run that has not ended: {note['stuck']}")
         fired = ", ".join(note["fired"] for note in self.fired_now)
         planned = ", ".join(map(str, life.faults)) or "none"
-        self.history.append(f"  a life with faults ({planned}): fired ({fired}), felt {self.felt_now}, ended {ended}")
+        said = f"fired ({fired}), felt {self.felt_now}, ended {ended} after {seconds:.2f} s"
+        self.history.append(f"  a life with faults ({planned}): {said}")
         actions = {note["action"] for note in self.fired_now}
         allowed = {DONE}
         if Action.KILL in actions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sqlite3
 import threading
@@ -75,7 +76,8 @@ def _hold_when_asked(database: Path, asked: int, tell: int) -> None:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 os.write(tell, b"y")
-                time.sleep(HELD_S)
+                # No longer than the life: the next one is to find the database free.
+                select.select([asked], [], [], HELD_S)
                 connection.execute("ROLLBACK")
             except sqlite3.OperationalError:
                 os.write(tell, b"n")

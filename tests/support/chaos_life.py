@@ -22,7 +22,7 @@ from random_programs import SOURCES, Program, make
 
 from sandgraph.api.schemas import parse_graph
 from sandgraph.bootstrap import Platform, open_platform
-from sandgraph.errors import Conflict, ConfigurationError, Unavailable
+from sandgraph.errors import ConfigurationError, Conflict, Unavailable
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.settings import load_settings
 from sandgraph.store.records import CodeKind

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from chaos_faults import BUSY_S, HELD_S, Faults, store_error
 from chaos_points import How, SideEffect, side_effects
@@ -22,6 +22,9 @@ from sandgraph.execution.actor import RunActor
 from sandgraph.model import retry, scheduler
 from sandgraph.store import database
 from sandgraph.store.database import Database
+
+#: Of a function that is wrapped, whatever it is.
+Anything: TypeAlias = Any
 
 _NO_LIMIT = 2**32 - 2
 
@@ -68,7 +71,7 @@ def _error(boundary: SideEffect) -> Callable[[], Exception]:
 
 def _asynchronous(original: Callable[..., Any], boundary: SideEffect, faults: Faults) -> Callable[..., Any]:
     @functools.wraps(original)
-    async def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever it is
+    async def wrapped(*args: Anything, **kwargs: Anything) -> Anything:
         faults.at(f"{boundary.name}:before", _error(boundary))
         done = await original(*args, **kwargs)
         faults.at(f"{boundary.name}:after", _error(boundary))
@@ -79,7 +82,7 @@ def _asynchronous(original: Callable[..., Any], boundary: SideEffect, faults: Fa
 
 def _synchronous(original: Callable[..., Any], boundary: SideEffect, faults: Faults) -> Callable[..., Any]:
     @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever it is
+    def wrapped(*args: Anything, **kwargs: Anything) -> Anything:
         faults.at(f"{boundary.name}:before", _error(boundary))
         done = original(*args, **kwargs)
         faults.at(f"{boundary.name}:after", _error(boundary))
@@ -91,7 +94,7 @@ def _synchronous(original: Callable[..., Any], boundary: SideEffect, faults: Fau
 def _block(original: Callable[..., Any], boundary: SideEffect, faults: Faults) -> Callable[..., Any]:
     @functools.wraps(original)
     @asynccontextmanager
-    async def wrapped(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def wrapped(*args: Anything, **kwargs: Anything) -> AsyncIterator[Anything]:
         faults.at(f"{boundary.name}:enter:before", _error(boundary))
         async with original(*args, **kwargs) as held:
             faults.at(f"{boundary.name}:enter:after", _error(boundary))
@@ -108,7 +111,7 @@ def _wrap_events(faults: Faults) -> None:
     tell = RunActor.tell
 
     @functools.wraps(tell)
-    def told(self: RunActor, event: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever it is
+    def told(self: RunActor, event: Anything, *args: Anything, **kwargs: Anything) -> None:
         faults.at(f"tell.{type(event).__name__}")
         tell(self, event, *args, **kwargs)
 
@@ -119,12 +122,11 @@ def _wrap_transactions(faults: Faults) -> None:
     write, cut_log = Database.write, Database._cut_log
     here = threading.local()
 
-    @functools.wraps(write)
-    async def wrapped(self: Database, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def wrapped(self: Database, work: Callable[..., Anything], *args: Anything, **kwargs: Anything) -> Anything:
         name = f"{work.__module__.rpartition('.')[2]}.{work.__name__}"
         faults.at(f"{name}:before")
 
-        def watched(connection: Connection, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever it is
+        def watched(connection: Connection, *args: Anything, **kwargs: Anything) -> Anything:
             here.name = name
             _limit(connection, faults)
             faults.at(f"{name}:begun", _broken)
@@ -162,7 +164,7 @@ def _wrap_statements(faults: Faults) -> None:
     make = database._engine
 
     @functools.wraps(make)
-    def made(*args: Any, **kwargs: Any) -> Engine:
+    def made(*args: Anything, **kwargs: Anything) -> Engine:
         engine = make(*args, **kwargs)
         if kwargs["begin"] == "BEGIN IMMEDIATE":
             event.listen(engine, "before_cursor_execute", lambda *_: faults.at("statement:before", _broken))

@@ -1,0 +1,46 @@
+"""The crash matrix with containers: its plan, and the certainty that none is left."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chaos_campaign import Chaos, Plan
+from random_programs import expect, make
+from served import containers_of
+
+#: Node runs of a program at most: each is a container.
+_MOST_RUNS = 7
+
+
+def is_small(seed: int) -> bool:
+    """Tell whether a program has few node runs."""
+    return expect(make(seed)).ran.total() <= _MOST_RUNS
+
+
+DOCKER = Plan(
+    docker=True,
+    shards=1,
+    programs=20,
+    batch=5,
+    lives=12,
+    life={"deadline_s": 60, "fails": 0.03, "settings": {"pool_min": 2, "worker_slots": 4}},
+    choose=is_small,
+)
+
+
+@contextmanager
+def containers_gone(deployment: str | None) -> Iterator[None]:
+    """See to it that a deployment has no container after the block.
+
+    Raises:
+        Chaos: The block ended well, and some were left.
+    """
+    try:
+        yield
+        if deployment and (left := containers_of(deployment)):
+            raise Chaos(f"containers are left: {left}")
+    finally:
+        if deployment and (left := containers_of(deployment)):
+            subprocess.run(["docker", "rm", "--force", *left], check=False, capture_output=True, timeout=60)
