@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, insert, literal, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, select
 
 from sandgraph.errors import NotFound
 from sandgraph.model.commands import RecordCommit
-from sandgraph.model.state import Json, Parents, SetKey, StateDiff, past
+from sandgraph.model.history import state_at, writers_at
+from sandgraph.model.state import Parents, StateDiff, past
 from sandgraph.store import tables
 from sandgraph.store.records import Checkpoint
 
@@ -19,7 +21,7 @@ EVERY = 64
 
 _COMMIT = tables.state_commit.c
 _KEPT = tables.checkpoint.c
-_MAX_INTEGER = 2**63 - 1
+_MAX = 2**63 - 1
 
 # Made once: making one takes longer than SQLite needs to run it.
 _INSERT_COMMITS = insert(tables.state_commit)
@@ -32,9 +34,10 @@ def commit_row(command: RecordCommit, ts: datetime) -> Values:
     """Return the row of a commit."""
     merged: Values = {"merged": None, "merged_writers": None}
     if command.merged and command.before is not None:
-        writers = command.before.writers
-        known = {op.key: writers[op.key] for op in command.merged.ops if isinstance(op, SetKey) and op.key in writers}
-        merged = {"merged": command.merged.to_json(), "merged_writers": known or None}
+        merged = {
+            "merged": command.merged.to_json(),
+            "merged_writers": command.before.merged_writers() or None,
+        }
     return {
         "number": command.number,
         # What lies between it and its trunk is not known without what the node run saw.
@@ -73,73 +76,79 @@ def read(connection: Connection, run_id: str, at: int) -> Checkpoint:
     Raises:
         NotFound: There is no such run, or it has no such commit.
     """
-    state = select(tables.run_state.c.state).where(tables.run_state.c.run_id == run_id)
-    initial = connection.scalar(state.where(tables.run_state.c.kind == "initial"))
+    initial = connection.scalar(_INITIAL, {"run_id": run_id})
     if initial is None:
         raise NotFound("run", run_id)
-    if not 0 <= at <= _MAX_INTEGER:
-        raise NotFound("checkpoint", str(at))
-    chain = sorted(connection.execute(chain_query(run_id, at)), key=lambda row: row.number)
+    chain = sorted(connection.execute(_CHAIN, {"run_id": run_id, "at": at}), key=_number) if 0 < at <= _MAX else []
     if at and not chain:
         raise NotFound("checkpoint", str(at))
-    known = dict(initial)
-    writers = dict.fromkeys(known, 0)
+    base = Checkpoint(initial, dict.fromkeys(initial, 0))
     if chain and chain[0].state is not None:
-        known, writers = chain[0].state, chain[0].writers
-        chain = chain[1:]
+        base, chain = Checkpoint(chain[0].state, chain[0].writers), chain[1:]
     elif chain and chain[0].trunk is None:
-        _replay(known, writers, _before_trunks(connection, run_id, chain[0].number))
-        chain = chain[1:]
-    _replay(known, writers, chain)
-    return Checkpoint(known, writers)
+        base, chain = _after(base, _ancestors(connection, run_id, chain[0].number)), chain[1:]
+    return _after(base, [_Laid.of(row, row.trunk) for row in chain])
 
 
-def chain_query(run_id: str, at: int) -> Select[Any]:
-    """Return the statement of a commit and those below it along the trunk, down to one whose state is known whole.
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A commit as `model.history` takes it."""
 
-    That is one with a checkpoint, or with none below it but the initial state, or one of an earlier release.
-    """
-    tip = select(_COMMIT.number, _COMMIT.trunk).where(_COMMIT.run_id == run_id, _COMMIT.number == at)
-    chain = tip.cte("chain", recursive=True)
-    is_kept = exists().where(_KEPT.run_id == run_id, _KEPT.number == chain.c.number)
-    below = (
-        select(_COMMIT.number, _COMMIT.trunk)
-        .join_from(chain, tables.state_commit, and_(_COMMIT.run_id == literal(run_id), _COMMIT.number == chain.c.trunk))
-        .where(~is_kept)
-    )
-    chain = chain.union_all(below)
-    return (
-        select(
-            _COMMIT.number,
-            _COMMIT.trunk,
-            _COMMIT.diff,
-            _COMMIT.merged,
-            _COMMIT.merged_writers,
-            _KEPT.state,
-            _KEPT.writers,
-        )
-        .join_from(chain, tables.state_commit, and_(_COMMIT.run_id == run_id, _COMMIT.number == chain.c.number))
-        .outerjoin(tables.checkpoint, and_(_KEPT.run_id == run_id, _KEPT.number == chain.c.number))
-    )
+    number: int
+    parents: tuple[int, ...]
+    diff: StateDiff
+    trunk: int
+    merged: StateDiff
+    merged_writers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, row: Row[Any], trunk: int) -> _Laid:
+        diff, merged = StateDiff.from_json(row.diff), StateDiff.from_json(row.merged or [])
+        return cls(row.number, tuple(row.parents), diff, trunk, merged, row.merged_writers or {})
 
 
-def _before_trunks(connection: Connection, run_id: str, number: int) -> list[Row[Any]]:
-    """Return a commit and its ancestors in the order of their numbers, of a run whose commits have no trunk."""
+def _after(base: Checkpoint, commits: Sequence[_Laid]) -> Checkpoint:
+    return Checkpoint(state_at(base.state, commits), writers_at(base.writers, commits))
+
+
+def _ancestors(connection: Connection, run_id: str, number: int) -> list[_Laid]:
+    """Return a commit of an earlier release, which knew no trunks, and all its ancestors, one laid over the other."""
     query = select(tables.state_commit).where(_COMMIT.run_id == run_id, _COMMIT.number <= number)
     found = connection.execute(query.order_by(_COMMIT.number)).all()
     parents: Parents = {0: (), **{row.number: tuple(row.parents) for row in found}}
     seen = past(parents, [number])
     # Branches that met had no key in conflict, so among ancestors whoever set a key last saw all that set it before.
-    return [row for row in found if row.number in seen]
+    rows = [row for row in found if row.number in seen]
+    return [_Laid.of(row, before) for before, row in zip([0, *map(_number, rows)], rows, strict=False)]
 
 
-def _replay(state: dict[str, Json], writers: dict[str, int], commits: Sequence[Row[Any]]) -> None:
-    for row in commits:
-        for diff, authors in ((row.merged, row.merged_writers or {}), (row.diff, {})):
-            ops = StateDiff.from_json(diff or [])
-            ops.apply_to(state)
-            for op in ops.ops:
-                if op.key in state:
-                    writers[op.key] = authors.get(op.key, row.number)
-                else:
-                    writers.pop(op.key, None)
+def _number(row: Row[Any]) -> int:
+    return int(row.number)
+
+
+def _chain() -> Select[Any]:
+    """Return the statement of a commit and those below it along the trunk, down to one whose state is known whole.
+
+    That is one with a checkpoint, or one over the initial state, or one of an earlier release.
+    """
+    run_id = bindparam("run_id")
+    tip = select(_COMMIT.number, _COMMIT.trunk).where(_COMMIT.run_id == run_id, _COMMIT.number == bindparam("at"))
+    chain = tip.cte("chain", recursive=True)
+    is_kept = exists().where(_KEPT.run_id == run_id, _KEPT.number == chain.c.number)
+    below = (
+        select(_COMMIT.number, _COMMIT.trunk)
+        .join_from(chain, tables.state_commit, and_(_COMMIT.run_id == run_id, _COMMIT.number == chain.c.trunk))
+        .where(~is_kept)
+    )
+    chain = chain.union_all(below)
+    return (
+        select(tables.state_commit, _KEPT.state, _KEPT.writers)
+        .join_from(chain, tables.state_commit, and_(_COMMIT.run_id == run_id, _COMMIT.number == chain.c.number))
+        .outerjoin(tables.checkpoint, and_(_KEPT.run_id == run_id, _KEPT.number == chain.c.number))
+    )
+
+
+_CHAIN = _chain()
+_INITIAL = select(tables.run_state.c.state).where(
+    tables.run_state.c.run_id == bindparam("run_id"), tables.run_state.c.kind == "initial"
+)

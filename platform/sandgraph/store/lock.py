@@ -70,6 +70,7 @@ class FolderLock:
             path.rename(self._path)
         except OSError:
             os.close(descriptor)
+            path.unlink(missing_ok=True)
             raise
         os.close(self._descriptor)
         self._descriptor, self.is_held = descriptor, True
