@@ -187,12 +187,16 @@ class Draft:
             failure = Failure("too_many_deleted_keys", message, node=node.name)
         return failure
 
-    def attempt(self, key: NodeRunKey, active: Active) -> None:
+    def attempt(self, key: NodeRunKey, active: Active, *, is_new: bool = False) -> None:
         """Start an attempt of a node run, or let it wait for as long as the run is paused."""
         if self.root.is_paused:
             self.active[key] = replace(active, is_waiting=True, is_held=True)
-            self.commands.append(RecordNodeRun(key, NodeRunStatus.WAITING, message=_PAUSED))
+            # Waiting is what a node run begins with, and not what it goes back to.
+            status = NodeRunStatus.WAITING if is_new else NodeRunStatus.RETRYING
+            self.commands.append(RecordNodeRun(key, status, message=_PAUSED))
             return
+        if is_new:
+            self.commands.append(RecordNodeRun(key, NodeRunStatus.RUNNING))
         self.active[key] = active
         node = self.topology.nodes[key.node]
         is_loop = node.type is NodeType.LOOP

@@ -262,6 +262,8 @@ def _node(node: Node, path: str, ceiling: Limits) -> Iterator[Problem]:
         yield from _range(f"{path}.timeout_s", node.timeout_s, 0)
     if node.type is NodeType.WAIT and node.event is None and node.timeout_s is None:
         yield Problem(f"{path}.event", "event_required", "A wait needs the event that ends it, or timeout_s, or both.")
+    elif node.type is NodeType.WAIT and node.event is None and node.into is not None:
+        yield Problem(f"{path}.into", "into_not_allowed", "A wait without event gets nothing that it could put there.")
     if node.join is not None:
         yield from _range(f"{path}.join", node.join, 1)
     yield from node.limits.above(ceiling, f"{path}.limits")

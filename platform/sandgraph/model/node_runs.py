@@ -54,7 +54,7 @@ class NodeRuns(Tokens, ABC):
             case NodeType.SUBGRAPH:
                 self._begin_subgraph(key, node, view)
             case _ if node.function is not None:
-                self._run(key, Active(view, lap=lap))
+                self.attempt(key, Active(view, lap=lap), is_new=True)
             case _:
                 self._record_running(key)
                 self.conclude(key, node, view)
@@ -87,11 +87,6 @@ class NodeRuns(Tokens, ABC):
 
     def _record_running(self, key: NodeRunKey) -> None:
         self.commands.append(RecordNodeRun(key, NodeRunStatus.RUNNING))
-
-    def _run(self, key: NodeRunKey, active: Active) -> None:
-        if not self.root.is_paused:
-            self._record_running(key)
-        self.attempt(key, active)
 
     def _timeout_s(self, node: Node) -> float | None:
         bounds = [node.timeout_s]
@@ -193,7 +188,7 @@ class NodeRuns(Tokens, ABC):
         last = min(mapped.size, first + node.max_concurrency - running)
         self.maps[key] = mapped = replace(mapped, begun=last)
         for item in range(first, last):
-            self._run(NodeRunKey(key.node, item + 1, key.path), Active(mapped.view, item=item))
+            self.attempt(NodeRunKey(key.node, item + 1, key.path), Active(mapped.view, item=item), is_new=True)
         if len(mapped.results) + len(mapped.failures) < mapped.size:
             return
         del self.maps[key]

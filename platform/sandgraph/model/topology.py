@@ -276,12 +276,13 @@ def _idle(graph: Graph, outgoing: Adjacency, back_edges: frozenset[int]) -> Iter
     """Yield the problem of a cycle that goes round without a single attempt, so that nothing could ever end it.
 
     Nodes are told apart by whether they are skipped: what is skipped makes no attempt either, and an edge may be taken
-    on that. No cycle goes round by a back edge that is not taken.
+    on that. The list of a map may be empty, and a subgraph may do nothing; but a wait takes an event, or time. No cycle
+    goes round by a back edge that is not taken.
     """
     followed: list[tuple[tuple[str, bool], tuple[str, bool]]] = []
     for node in graph.nodes:
         edges = [(i, graph.edges[i]) for i in outgoing[node.name]]
-        works = node.function is not None or node.type in {NodeType.WAIT, NodeType.SUBGRAPH}
+        works = node.type is NodeType.WAIT or (node.function is not None and node.type is not NodeType.MAP)
         if not works and not any(edge.condition for _, edge in edges):
             on_success = [i for i, edge in edges if Outcome.SUCCEEDED in edge.on]
             taken = [i for i in on_success if not graph.edges[i].default] or on_success
@@ -297,7 +298,10 @@ def _idle(graph: Graph, outgoing: Adjacency, back_edges: frozenset[int]) -> Iter
         )
     if ring := _ring(followed):
         names = _listed([name for name, _ in ring])
-        message = f"In the cycle through {names} no function runs and no condition is asked: it could never end."
+        message = (
+            f"In the cycle through {names} it may be that no function runs, and no condition is asked: "
+            "it could never end."
+        )
         yield Problem("edges", "unbounded_loop", message)
 
 

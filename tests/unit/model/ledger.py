@@ -166,14 +166,16 @@ class Ledger:
             assert key.iteration == earlier + 1
             self._inside(key.scope)
         else:
-            assert status in {NodeRunStatus.RETRYING, NodeRunStatus.WAITING, *_DONE}
+            assert status in {NodeRunStatus.RETRYING, *_DONE}, "it begins once"
         if status in _DONE:
             assert key not in self.running
             assert not any(each.scope == key.path for each in self._open()), f"{key} ended before what is in it"
             self.waiting.pop(key, None)
             self.held.discard(key)
             self.timers.pop(key, None)
-        elif status is NodeRunStatus.WAITING and self.is_paused and before is not None:
+        elif status is NodeRunStatus.RETRYING and before is NodeRunStatus.RETRYING:
+            # The wait before the attempt is over, but not the pause.
+            assert self.is_paused
             self.waiting.pop(key, None)
         self.node_runs[key] = status
         self.messages[key] = command.message
@@ -268,8 +270,7 @@ class Ledger:
         own = {key for key in run.active if key.scope == run.scope}
         assert {key.scope for key in run.active.keys() - own} == {key.path for key in run.maps}
         for key in self.held:
-            if key in run.active and not run.active[key].asks_only:
-                assert self.node_runs[key] is NodeRunStatus.WAITING
+            assert self.node_runs[key] in {NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
 
     def _agree_on_events(self, run: scheduler.Run) -> None:
         kept = [(each.name, each.event_id) for queue in run.mail.values() for each in queue]

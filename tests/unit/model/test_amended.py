@@ -8,7 +8,7 @@ from tests.unit.model.playbook import play, prepared
 from sandgraph.model import events
 from sandgraph.model.run import AttemptStatus, NodeRunStatus
 
-WAITING = NodeRunStatus.WAITING
+RETRYING, WAITING = NodeRunStatus.RETRYING, NodeRunStatus.WAITING
 CHOICE = graph_of("start>a a>b? a>c! b>end c>end")
 
 
@@ -102,7 +102,7 @@ def test_what_waits_goes_on_waiting() -> None:
 
 def test_a_run_that_is_paused_is_reopened_and_holds_all() -> None:
     run = play(graph_of("start>a start>b a>end b>c c>end")).expects("a", "b").pauses().succeeds("b").reopens()
-    run.expects().waits().has(WAITING, "a", "c").unpauses().expects("a/2", "c")
+    run.expects().waits().has(RETRYING, "a", "c").unpauses().expects("a/2", "c")
 
 
 def test_conditions_that_were_being_asked_are_asked_anew_and_nothing_is_committed_twice() -> None:

@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 from tests.unit.model.graphs import graph_of, loop, plain
 
-from sandgraph.model.graph import MAX_ATTEMPTS, Condition, Edge, Graph, Node, NodeType, Outcome, problems
+from sandgraph.model.graph import (
+    MAX_ATTEMPTS,
+    MAX_CONCURRENCY,
+    Condition,
+    Edge,
+    Graph,
+    Node,
+    NodeType,
+    Outcome,
+    problems,
+)
 from sandgraph.model.limits import FLOOR, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 from sandgraph.model.run import AttemptStatus
@@ -32,6 +42,116 @@ def with_retry(**changes: object) -> Graph:
 
 LOOP = Node("a", NodeType.LOOP, function="a", max_iterations=1)
 GO = Condition("go")
+
+MAP = Node("a", NodeType.MAP, function="a", items="items", into="results")
+WAIT = Node("a", NodeType.WAIT, event="go")
+SUB = Node("a", NodeType.SUBGRAPH, graph_id="g")
+SPECIAL = {
+    "function": "f",
+    "condition": GO,
+    "max_iterations": 3,
+    "items": "items",
+    "into": "into",
+    "max_concurrency": 2,
+    "event": "go",
+    "timeout_s": 5.0,
+    "graph_id": "g",
+    "inputs": (("a", "b"),),
+    "outputs": (),
+}
+#: By type: a node with what it needs, and what it may have beside that.
+TYPES = [
+    (START, set[str]()),
+    (END, set[str]()),
+    (A, {"function"}),
+    (LOOP, {"function", "condition", "max_iterations"}),
+    (MAP, {"function", "items", "into", "max_concurrency", "timeout_s"}),
+    (WAIT, {"event", "into", "timeout_s"}),
+    (SUB, {"graph_id", "inputs", "outputs", "timeout_s"}),
+]
+
+
+def around(node: Node) -> Graph:
+    """A graph with this node in it."""
+    if node.type is NodeType.START:
+        return Graph("g", (node,))
+    edges = (Edge(START.name, node.name),)
+    return Graph("g", (START, node), edges)
+
+
+@pytest.mark.parametrize("field", SPECIAL)
+@pytest.mark.parametrize(("node", "allowed"), TYPES, ids=lambda each: getattr(each, "type", ""))
+def test_each_type_has_fields_of_its_own(node: Node, allowed: set[str], field: str) -> None:
+    assert problems(around(node), CEILING) == []
+    found = problems(around(replace(node, **{field: SPECIAL[field]})), CEILING)  # type: ignore[arg-type]
+    if field in allowed:
+        assert found == []
+        return
+    (problem,) = found
+    index = 0 if node.type is NodeType.START else 1
+    assert (problem.path, problem.code) == (f"nodes[{index}].{field}", f"{field}_not_allowed")
+    assert problem.message
+
+
+@pytest.mark.parametrize(
+    ("node", "field", "code"),
+    [
+        (LOOP, "function", "function_required"),
+        (LOOP, "max_iterations", "unbounded_loop"),
+        (MAP, "function", "function_required"),
+        (MAP, "items", "items_required"),
+        (MAP, "into", "into_required"),
+        (WAIT, "event", "event_required"),
+        (SUB, "graph_id", "graph_id_required"),
+    ],
+)
+def test_each_type_needs_fields(node: Node, field: str, code: str) -> None:
+    (problem,) = problems(around(replace(node, **{field: None})), CEILING)  # type: ignore[arg-type]
+    assert (problem.path, problem.code) == (f"nodes[1].{field}", code)
+
+
+def test_every_type_is_in_the_tables() -> None:
+    assert {node.type for node, _ in TYPES} == set(NodeType)
+    plain_node = Node("a")
+    fields = set(plain_node.__dataclass_fields__)
+    assert fields - SPECIAL.keys() == {"name", "type", "on_max", "limits", "retry", "join"}
+
+
+@pytest.mark.parametrize(
+    ("node", "found"),
+    [
+        (replace(MAP, max_concurrency=0), ("max_concurrency", "out_of_range")),
+        (replace(MAP, max_concurrency=MAX_CONCURRENCY), None),
+        (replace(MAP, max_concurrency=MAX_CONCURRENCY + 1), ("max_concurrency", "out_of_range")),
+        (replace(MAP, timeout_s=-1), ("timeout_s", "out_of_range")),
+        (replace(MAP, timeout_s=math.inf), ("timeout_s", "out_of_range")),
+        (replace(WAIT, timeout_s=math.nan), ("timeout_s", "out_of_range")),
+        (replace(WAIT, timeout_s=0), None),
+        (replace(WAIT, event=None, timeout_s=5), None),
+        (replace(WAIT, event=None, timeout_s=5, into="x"), ("into", "into_not_allowed")),
+        (replace(SUB, inputs=(), outputs=()), None),
+        (replace(A, timeout_s=5), ("timeout_s", "timeout_s_not_allowed")),
+    ],
+)
+def test_fields_of_maps_waits_and_subgraphs(node: Node, found: tuple[str, str] | None) -> None:
+    expected = [(f"nodes[1].{found[0]}", found[1])] if found else []
+    assert [(problem.path, problem.code) for problem in problems(around(node), CEILING)] == expected
+
+
+def test_who_may_have_a_field_is_told() -> None:
+    (problem,) = problems(around(replace(A, timeout_s=5)), CEILING)
+    assert problem.message == (
+        "Only a map or a wait or a subgraph has timeout_s; the time of an attempt is limits.timeout_s."
+    )
+    (problem,) = problems(around(replace(A, into="x")), CEILING)
+    assert problem.message == "Only a map or a wait has into."
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_how_many_runs_may_be_under_way_is_at_least_one(most: int) -> None:
+    (problem,) = problems(replace(CHAIN, max_concurrent_runs=most), CEILING)
+    assert (problem.path, problem.code) == ("max_concurrent_runs", "out_of_range")
+    assert problems(replace(CHAIN, max_concurrent_runs=1), CEILING) == []
 
 
 @pytest.mark.parametrize(

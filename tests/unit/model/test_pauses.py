@@ -78,7 +78,7 @@ def test_time_goes_on_while_a_run_is_paused() -> None:
 
 def test_a_retry_whose_wait_is_over_is_held() -> None:
     run = play(graph_of("start>a a>end", tried("a", 2))).expects("a").pauses().fails("a").schedules("a", 0.5).works()
-    run.waits_no_more("a").expects().waits().has(WAITING, "a")
+    run.waits_no_more("a").expects().waits().has(NodeRunStatus.RETRYING, "a")
     # Whoever stores what a run is told stores only what something follows from.
     assert run.commands
     run.unpauses().expects("a/2").works().succeeds("a").completes()
@@ -107,6 +107,12 @@ def test_a_loop_node_is_held_between_its_iterations() -> None:
 def test_a_cycle_is_held_between_its_iterations() -> None:
     run = play(graph_of("start>h h>h? h>end!")).expects("h").pauses().succeeds("h", after=(True,)).waits()
     run.unpauses().expects("h#2").succeeds("h#2", after=(False,)).completes()
+
+
+def test_a_timer_whose_conditions_are_held_is_told_of() -> None:
+    run = play(graph_of("start>t t>a? t>end! a>end", waiting("t", None, 5))).pauses().elapses("t").waits()
+    assert run.commands
+    run.unpauses().expects("t").asks("t").succeeds("t", after=(False,)).completes()
 
 
 def test_a_map_begins_no_more_items() -> None:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.model.graphs import graph_of, loop_nodes, plain, shape
+from tests.unit.model.graphs import graph_of, loop_nodes, mapped, plain, shape, subgraph, waiting
 from tests.unit.model.oracle import cycles, dominators, reachable
 from tests.unit.model.profile import IS_LONG, examples
 from tests.unit.model.programs import program
@@ -167,6 +167,21 @@ def test_a_cycle_in_which_nothing_runs_and_nothing_is_asked_is_refused(edges: st
     assert isinstance(found, list) is is_refused
     if isinstance(found, list):
         assert [(problem.path, problem.code) for problem in found] == [("edges", "unbounded_loop")]
+
+
+@pytest.mark.parametrize(
+    ("node", "is_refused"),
+    [(waiting("b"), False), (waiting("b", None, 0), False), (mapped("b"), True), (subgraph("b"), True)],
+    ids=["event", "time", "map", "subgraph"],
+)
+def test_a_cycle_of_what_may_do_nothing_is_refused_unless_something_is_asked_in_it(
+    node: Node, *, is_refused: bool
+) -> None:
+    # A list may be empty, and so may a subgraph be; of waits each takes an event, or time.
+    found = analyse(graph_of("start>a a>b b>a b>end", plain("a"), node))
+    assert isinstance(found, list) is is_refused
+    shape(graph_of("start>a a>b b>a? b>end!", plain("a"), node))
+    shape(graph_of("start>a a>b b>c c>a b>end", plain("a"), node))
 
 
 def test_a_long_list_of_names_is_cut() -> None:
