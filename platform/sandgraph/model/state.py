@@ -71,7 +71,7 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
         views: At least one.
 
     Returns:
-        The merged view, and the conflicts: where there are any, the view keeps the earlier branch's value.
+        The merged view, and the conflicts by key: where there are any, the view keeps the earlier branch's value.
     """
     first, *others = views
     others = [view for view in others if view.heads != first.heads]
@@ -80,7 +80,8 @@ def merge(parents: Parents, views: Sequence[View]) -> tuple[View, list[MergeConf
     joint = _Joint(parents, first)
     for other in others:
         joint.take(other)
-    return joint.view(), joint.conflicts
+    # In no order that depends on when something was forgotten.
+    return joint.view(), sorted(joint.conflicts, key=lambda conflict: conflict.key)
 
 
 class _Joint:
@@ -162,7 +163,8 @@ class _Joint:
             clashing.append(base)
         if clashing:
             self.conflicts.append(MergeConflict(key, clashing[0], new[-1].number))
-        elif not mine and len(new) == len(theirs):
+        elif not mine:
+            # Theirs goes on from ours, and so does their value.
             self._take_value(key, other)
         else:
             self._reduce(key, new, unseen)

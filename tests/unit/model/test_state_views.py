@@ -158,6 +158,19 @@ def test_a_branch_that_fell_behind_is_laid_on_the_trunk_of_the_other() -> None:
     assert merged.merged_writers() == {"m": 2, "n": 1}
 
 
+def test_a_branch_that_fell_behind_keeps_the_order_in_which_it_met() -> None:
+    root = View.initial({"n": [0]})
+    one, other = root.after(1, by(Reducer.APPEND, [1])), root.after(2, by(Reducer.APPEND, [2]))
+    behind, _ = merge(FORK, [one, other])
+    ahead = merge(FORK, [other, one])[0].after(3, by(Reducer.APPEND, [3]))
+    parents = {**FORK, 3: (1, 2)}
+    merged, _ = merge(parents, [behind, ahead])
+    assert (merged.state, merged.heads, merged.trunk) == ({"n": [0, 1, 2, 3]}, (3,), 1)
+    assert merged.merged_ops().apply(one.state) == merged.state
+    merged, _ = merge(parents, [ahead, behind])
+    assert merged == ahead
+
+
 def test_a_chain_is_as_long_as_it_has_to_be() -> None:
     # A loop beside a branch that waits all the while.
     many = 20_000
