@@ -21,6 +21,7 @@ from bench.rival import Rival
 from sandgraph.bootstrap import Platform
 from sandgraph.execution.worker import Worker
 from sandgraph.model import scheduler
+from sandgraph.store.database import Database
 from sandgraph.store.records import GraphVersion
 from sandgraph_runner.child import run_job
 
@@ -89,10 +90,9 @@ class _Ours:
     async def breakdown(self, workload: Workload, rounds: int) -> dict[str, float]:
         """Return where the milliseconds of a step go, where steps follow one another; being watched adds a little."""
         spent = dict.fromkeys(("scheduler", "store", "worker", "job"), 0.0)
-        store = self.platform.store
         with (
             patch.object(scheduler, "step", _timed(scheduler.step, spent, "scheduler")),
-            patch.object(store, "apply", _awaited(store.apply, spent, "store")),
+            patch.object(Database, "write", _awaited(Database.write, spent, "store")),
             patch.object(Worker, "perform", _awaited(Worker.perform, spent, "worker")),
             patch("sandgraph.sandbox.inprocess.run_job", _timed(run_job, spent, "job")),
         ):

@@ -122,10 +122,21 @@ class _Reader:
     async def api(self, client: httpx2.AsyncClient, what: str, path: str, query: str = "") -> None:
         """Read a page of the API; the run's id is the last part of its path."""
 
+        # A cursor says nothing to who reads the table.
+        shown = "" if "cursor" in query else query
+
         async def get() -> None:
             (await client.get(path + query)).raise_for_status()
 
-        await self._time(f"{what}: GET {path.rpartition('/')[0]}{query}", get)
+        await self._time(f"{what}: GET {path.rpartition('/')[0]}{shown}", get)
+
+    async def last(self, client: httpx2.AsyncClient, what: str, path: str) -> None:
+        """Read the last page of a list, each as long as the list makes it by itself."""
+        query = ""
+        while cursor := (await client.get(path + query)).raise_for_status().json().get("next_cursor"):
+            query = f"?cursor={cursor}"
+        if query:
+            await self.api(client, f"{what}, the last page", path, query)
 
     async def _time(self, what: str, read: Callable[[], Awaitable[None]]) -> None:
         seconds = []
@@ -149,11 +160,12 @@ async def _measure(steps: int, lines: int) -> list[Figure]:
                     figures = await _growth(platform, run_id, steps)
                     note(f"… {of_run} made; reading")
                     await reader.journal(of_run, run_id)
-                    await reader.api(client, f"{of_run}, in flight", f"/graph/status/{run_id}")
+                    await reader.api(client, f"{of_run}, in flight", f"/graph/status/{run_id}", "?limit=100")
                     await reader.api(client, f"{of_run}, in flight", f"/graph/state/{run_id}")
                     for at in (0, steps // 2, steps - 1):
                         await reader.api(client, of_run, f"/graph/state/{run_id}", f"?at={at}")
                 await reader.api(client, f"{of_run}, ended", f"/graph/status/{run_id}")
+                await reader.last(client, f"{of_run}, ended", f"/graph/status/{run_id}")
                 await reader.api(client, f"{of_run}, ended", f"/graph/state/{run_id}")
                 graph = await add(platform, printing)
                 printed = (await run(platform, graph, printing)).run_id
