@@ -259,7 +259,7 @@ class FakeRuns:
         return FakeReplayed(run_id, key, attempt or 1, ("status", "diff"), before, after)
 
     async def place(self, run_id: str) -> FakePlace | None:
-        return FakePlace(1, "slot") if self._run(run_id).status is RunStatus.PENDING else None
+        return FakePlace(1, "max_active_runs") if self._run(run_id).status is RunStatus.PENDING else None
 
     async def say(self, run_id: str, *messages: str) -> None:
         for message in messages:

@@ -173,7 +173,7 @@ class Place(Protocol):
 
     @property
     def waits_for(self) -> str:
-        """What has to become free."""
+        """The bound that holds it: ``max_concurrent_runs`` of its graph, or ``max_active_runs``."""
 
 
 class Runs(Protocol):

@@ -190,7 +190,8 @@ def record_view(record: JournalRecord) -> Document:
         "type": "end" if is_last else record.type,
         "node": record.node,
         "iteration": record.iteration,
-        "scope": record.scope,
+        # An edge is no node run: it has its scope among the rest.
+        "scope": record.scope or record.data.get("scope", ""),
         "attempt": record.attempt,
         "status": record.status,
         "message": record.message,

@@ -231,7 +231,7 @@ def test_a_replay_of_what_was_not(
 
 def test_the_status_of_a_run_that_waits_says_where_it_stands(client: TestClient, held: str, world: World) -> None:
     told = client.get(f"/graph/status/{held}").json()
-    assert (told["queue"], told["recoveries"]) == ({"position": 1, "waits_for": "slot"}, 0)
+    assert (told["queue"], told["recoveries"]) == ({"position": 1, "waits_for": "max_active_runs"}, 0)
     world.runs.records[held] = replace(world.runs.records[held], status=RunStatus.RUNNING, recoveries=2)
     told = client.get(f"/graph/status/{held}").json()
     assert (told["queue"], told["recoveries"]) == (None, 2)

@@ -256,7 +256,9 @@ class QueueAnswer(Answer):
     """Where a run stands that waits for its turn."""
 
     position: int = Field(description="From 1: how many begin before it, and one.")
-    waits_for: str = Field(description="What has to become free.")
+    waits_for: str = Field(
+        description="The bound that holds it: its graph's `max_concurrent_runs`, or the deployment's `max_active_runs`."
+    )
 
 
 class RunStatusAnswer(RunSummaryAnswer):
