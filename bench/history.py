@@ -121,7 +121,6 @@ class _Reader:
 
     async def api(self, client: httpx2.AsyncClient, what: str, path: str, query: str = "") -> None:
         """Read a page of the API; the run's id is the last part of its path."""
-
         # A cursor says nothing to who reads the table.
         shown = "" if "cursor" in query else query
 
