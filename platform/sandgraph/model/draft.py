@@ -217,7 +217,7 @@ class Draft:
         """Commit what a node run changed, and return the view after that."""
         diff = diff.reduced(view.state, self.reducers).without_idle_deletes(view.state)
         # Nothing but this view's heads is left: whatever lives has seen the same.
-        alone = self.parents.keys() == set(view.heads)
+        alone = len(self.parents) == 1
         number = self.commits = self.commits + 1
         self.parents[number] = view.heads
         self.authors[number] = key.node
