@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from api_world import FULL, NOW, World
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from sandgraph.api.routes import history
@@ -321,3 +325,59 @@ def test_runs_that_were_given_up_can_be_listed(client: TestClient, failed: str, 
 def test_these_routes_take_post(client: TestClient, what: str) -> None:
     answer = client.get(f"/graph/{what}/run_1")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+BODIES: dict[str, dict[str, Any]] = {
+    "event": {"name": "n", "payload": JSON, "event_id": "e"},
+    "fork": {"at": 0, "state": {"n": JSON}, "delete": ["a", "b"], "functions": "latest"},
+    "resume": {"functions": "pinned"},
+    "replay": {"node": "work", "iteration": 1, "attempt": 1, "scope": "a#1"},
+}
+PARTS: dict[str, dict[str, Any]] = {
+    "map": {"name": "n", "type": "map", "function": "double", "items": "i", "into": "o", "max_concurrency": 2},
+    "wait": {"name": "n", "type": "wait", "event": "e", "timeout_s": 1, "into": "o"},
+    "subgraph": {"name": "n", "type": "subgraph", "graph_id": "gr_1", "inputs": {"a": "b"}, "outputs": ["a"]},
+    "graph": {"name": "g", "nodes": [{"name": "n"}], "state": {"k": {"reducer": "add"}}, "max_concurrent_runs": 1},
+}
+
+
+def bodies(right: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return documents of which any field may be anything, or missing, or one more."""
+    fields = {name: (JSON if value is JSON else st.just(value)) | JSON for name, value in right.items()}
+    return st.builds(
+        lambda known, more: {**known, **more},
+        st.fixed_dictionaries({}, optional=fields),
+        st.dictionaries(st.text(max_size=3), JSON, max_size=1),
+    )
+
+
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.mark.parametrize("what", BODIES)
+@quick
+@given(data=st.data())
+def test_whatever_is_asked_of_a_run_is_no_error_of_ours(client: TestClient, held: str, what: str, data: Any) -> None:  # noqa: ANN401
+    body = data.draw(bodies(BODIES[what]) | JSON)
+    answer = client.post(f"/graph/{what}/{held}", content=json.dumps(body))
+    assert answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("what", PARTS)
+@quick
+@given(data=st.data())
+def test_whatever_a_graph_says_is_no_error_of_ours(client: TestClient, graph_id: str, what: str, data: Any) -> None:  # noqa: ANN401
+    assert graph_id
+    part = data.draw(bodies(PARTS[what]))
+    body = part if what == "graph" else {"name": "g", "start_node": "n", "nodes": [part]}
+    answer = client.post("/graph/create", content=json.dumps(body))
+    assert answer.status_code < 500, answer.text
+    if answer.status_code < 300:
+        assert client.get(f"/graph/{answer.json()['graph_id']}").status_code == 200
