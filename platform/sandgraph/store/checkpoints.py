@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, select
+from sqlalchemy import BindParameter, Connection, Row, Select, and_, bindparam, exists, insert, select
 
 from sandgraph.errors import NotFound
 from sandgraph.model.commands import RecordCommit
@@ -131,7 +131,7 @@ def _chain() -> Select[Any]:
 
     That is one with a checkpoint, or one over the initial state, or one of an earlier release.
     """
-    run_id = bindparam("run_id")
+    run_id: BindParameter[str] = bindparam("run_id")
     tip = select(_COMMIT.number, _COMMIT.trunk).where(_COMMIT.run_id == run_id, _COMMIT.number == bindparam("at"))
     chain = tip.cte("chain", recursive=True)
     is_kept = exists().where(_KEPT.run_id == run_id, _KEPT.number == chain.c.number)

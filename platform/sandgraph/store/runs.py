@@ -171,7 +171,9 @@ def page_query(
     if graph_id is not None:
         query = query.where(tables.run.c.graph_id == graph_id)
     if failure is not None:
-        query = query.where(tables.run.c.failure_code == failure)
+        # Else SQLite would go through all that failed, which may be most.
+        by_failure = "INDEXED BY ix_run_failure_code_id"
+        query = query.where(tables.run.c.failure_code == failure).with_hint(tables.run, by_failure, "sqlite")
     if before is not None:
         query = query.where(tables.run.c.id < before)
     return query

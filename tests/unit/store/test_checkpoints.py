@@ -12,7 +12,7 @@ from sandgraph.errors import InvalidInput, NotFound
 from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, RecordNodeRun, StartAttempt
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus
-from sandgraph.model.state import DeleteKey, Json, ReduceKey, SetKey, StateDiff, View, merge
+from sandgraph.model.state import DeleteKey, Json, Op, ReduceKey, SetKey, StateDiff, View, merge
 from sandgraph.store.checkpoints import EVERY
 from sandgraph.store.records import Checkpoint, CommitRecord, Page
 from sandgraph.store.store import Store
@@ -53,9 +53,10 @@ class History:
                 tips[0] = self.commit(view, StateDiff())
                 return
         key = f"{tip}{self.random.randrange(3)}"
-        ops = [SetKey(key, [len(self.parents), None]), DeleteKey("old") if self.random.random() < 0.1 else None]
+        ops: list[Op] = [SetKey(key, [len(self.parents), None])]
+        ops += [DeleteKey("old")] if self.random.random() < 0.1 else []
         ops += [ReduceKey("sum", Reducer.ADD, 1)] if "sum" in tips[tip].state else []
-        chosen = StateDiff(tuple(op for op in ops if op is not None)).without_idle_deletes(tips[tip].state)
+        chosen = StateDiff(tuple(ops)).without_idle_deletes(tips[tip].state)
         tips[tip] = self.commit(tips[tip], chosen)
 
     def chain(self, length: int, size: int = 1) -> None:

@@ -47,7 +47,8 @@ async def test_an_id_is_of_one_event(store: Store, run_id: str) -> None:
     assert is_new
     assert await store.receive_event(run_id, "go\x00", {"n": 1}, "id \udc80", limit=100) == (first, False)
     # To Python these payloads are the same.
-    for name, payload in (("go\x00", {"n": 1.0}), ("go\x00", {"n": True}), ("stop", {"n": 1})):
+    others: list[tuple[str, Json]] = [("go\x00", {"n": 1.0}), ("go\x00", {"n": True}), ("stop", {"n": 1})]
+    for name, payload in others:
         assert await refusal(store, run_id, name, payload, "id \udc80") == "event_id_reused"
     await store.apply(run_id, [RecordRun(RunStatus.COMPLETED, state={})])
     # Who did not hear of it may ask still.

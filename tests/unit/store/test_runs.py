@@ -10,7 +10,7 @@ from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import Failure, RunStatus
 from sandgraph.model.state import Json
-from sandgraph.store.records import CodeKind, RunRecord, RunSummary
+from sandgraph.store.records import CodeKind, RunEvent, RunRecord, RunSummary
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -172,3 +172,33 @@ async def test_states_may_hold_any_json_and_be_large(store: Store, graph: Graph)
     assert (await store.run(run.run_id)).initial_state == state
     await store.apply(run.run_id, [RecordRun(RunStatus.COMPLETED, state=state)])
     assert (await store.run(run.run_id)).final_state == state
+
+
+async def test_the_load_of_a_graph_is_what_was_begun_and_has_not_ended(store: Store, graph: Graph) -> None:
+    made = [await accept(store, graph) for _ in range(6)]
+    other = await accept(store, replace(graph, name="other"))
+    assert await store.graph_load("g") == 0
+    told = RunEvent(1, {"type": "started"})
+    for run in (*made[:5], other):
+        await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)], told=told)
+    await store.apply(made[0].run_id, [RecordRun(RunStatus.WAITING)])
+    await store.apply(made[1].run_id, [RecordRun(RunStatus.COMPLETED, state={})])
+    assert await store.graph_load("g") == 4
+    await store.hand_back_runs()
+    assert await store.graph_load("g") == 4
+    await store.interrupt_runs()
+    assert (await store.graph_load("g"), await store.graph_load("nothing")) == (0, 0)
+
+
+async def test_runs_are_found_by_what_they_failed_of(store: Store, graph: Graph) -> None:
+    made = [await accept(store, graph) for _ in range(6)]
+    failures = {0: "error", 2: "too_many_recoveries", 3: "too_many_recoveries", 5: "cancelled"}
+    for which, code in failures.items():
+        status = RunStatus.CANCELLED if code == "cancelled" else RunStatus.FAILED
+        await store.apply(made[which].run_id, [RecordRun(status, Failure(code, "No."), {})])
+    dead = await store.list_runs(failure="too_many_recoveries", limit=1)
+    assert [run.run_id for run in dead.items] == [made[3].run_id]
+    dead = await store.list_runs(failure="too_many_recoveries", cursor=dead.next_cursor)
+    assert [run.run_id for run in dead.items] == [made[2].run_id]
+    assert (await store.list_runs(failure="cancelled", status=RunStatus.FAILED)).items == ()
+    assert len((await store.list_runs(failure="error", graph_id=made[0].graph_id)).items) == 1

@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from sandgraph.model import events, topology
 from sandgraph.model.commands import (
+    Command,
     RecordAttempt,
     RecordCommit,
     RecordNodeRun,
@@ -15,11 +17,13 @@ from sandgraph.model.commands import (
     StartAttempt,
     StopAttempt,
 )
+from sandgraph.model.event_document import to_document
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.scheduler import Run, step
 from sandgraph.model.state import DeleteKey, Json, SetKey, StateDiff, View
 from sandgraph.store import tables
+from sandgraph.store.records import NodeRunRecord, Reads, RunEvent
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -219,3 +223,81 @@ async def test_what_the_scheduler_says_can_be_stored(store: Store, graph: Graph)
     assert [record.seq for record in journal] == list(range(1, last + 1))
     assert (journal[-1].type, journal[-1].status) == ("run", "completed")
     assert {each.status for each in await store.node_runs(accepted.run_id)} == {NodeRunStatus.SUCCEEDED}
+
+
+async def test_node_runs_of_one_name_are_told_apart_by_their_scopes(store: Store, run_id: str) -> None:
+    outer = NodeRunKey("sub")
+    keys = [NodeRunKey("work"), NodeRunKey("work", 1, outer.path), NodeRunKey("work", 1, NodeRunKey("sub", 2).path)]
+    for number, key in enumerate(keys, 1):
+        diff = StateDiff((SetKey("n", number),))
+        await store.apply(run_id, [RecordNodeRun(key, NodeRunStatus.RUNNING), StartAttempt(key, 1, VIEW)])
+        await store.append_logs(run_id, key, 1, [LogLine("stdout", 0.0, str(key))])
+        reads = Reads(("a", "n"), cut=number == 2)
+        commit = RecordCommit(number, (number - 1,), diff, key, 1)
+        succeeded = RecordAttempt(key, 1, AttemptStatus.SUCCEEDED)
+        ends: list[Command] = [succeeded, commit, RecordNodeRun(key, NodeRunStatus.SUCCEEDED)]
+        await store.apply(run_id, ends, reads=reads)
+        await store.record_usage(run_id, key, 1, Usage(wall_s=number))
+    found = await store.node_runs(run_id)
+    assert [NodeRunKey(each.node, each.iteration, each.scope) for each in found] == keys
+    assert {each.status for each in found} == {NodeRunStatus.SUCCEEDED}
+    assert [[(each.usage, each.reads) for each in node_run.attempts] for node_run in found] == [
+        [(Usage(wall_s=number), Reads(("a", "n"), cut=number == 2))] for number in (1, 2, 3)
+    ]
+    assert [each.scope for each in await store.commits(run_id)] == [key.scope for key in keys]
+    told = [(record.node, record.scope) for record in await store.journal(run_id, after=2)]
+    assert told == [("work", key.scope) for key in keys for _ in range(6)]
+    # Of one node run there is one commit, in its scope too.
+    with pytest.raises(IntegrityError):
+        await store.apply(run_id, [RecordCommit(4, (3,), StateDiff(), keys[1], None)])
+
+
+async def test_an_event_may_make_several_commits_and_one_of_them_is_its_own(store: Store, run_id: str) -> None:
+    outer = NodeRunKey("sub")
+    inner, item = NodeRunKey("work", 1, outer.path), NodeRunKey("map", 1, "map#1")
+    begins: list[Command] = [RecordNodeRun(key, NodeRunStatus.RUNNING) for key in (outer, inner, item)]
+    await store.apply(run_id, [*begins, StartAttempt(inner, 1, VIEW), StartAttempt(item, 1, VIEW)])
+    diff = StateDiff((SetKey("n", 1),))
+    done = events.AttemptSucceeded(inner, 1, diff)
+    both = [RecordCommit(1, (0,), diff, inner, 1), RecordCommit(2, (1,), StateDiff(), outer, None)]
+    await store.apply(run_id, both, told=RunEvent(1, to_document(done)))
+    # An item's success makes none, but may end the map, which does.
+    mapped = NodeRunKey("map")
+    of_item = events.AttemptSucceeded(item, 1, value=7)
+    ends: list[Command] = [RecordNodeRun(mapped, NodeRunStatus.RUNNING), RecordCommit(3, (2,), diff, mapped, None)]
+    await store.apply(run_id, ends, told=RunEvent(2, to_document(of_item)))
+    assert [(each.commit, each.diff) for each in await store.run_events(run_id)] == [(1, diff), (None, StateDiff())]
+    assert [(each.node, each.scope, each.attempt) for each in await store.commits(run_id)] == [
+        ("work", outer.path, 1),
+        ("sub", "", None),
+        ("map", "", None),
+    ]
+    with pytest.raises(IntegrityError):
+        await store.apply(run_id, [RecordCommit(4, (3,), StateDiff(), NodeRunKey("never begun"), None)])
+
+
+async def test_node_runs_come_in_pages(store: Store, run_id: str, begin: Begin) -> None:
+    for iteration in range(1, 8):
+        key = await begin("work", iteration)
+        await store.apply(run_id, [RecordAttempt(key, 1, AttemptStatus.ERROR, FAILURE), StartAttempt(key, 2, VIEW)])
+    every = await store.node_runs(run_id)
+    assert await store.count_node_runs(run_id) == len(every) == 7
+    assert {len(each.attempts) for each in every} == {2}
+    found: list[NodeRunRecord] = []
+    while page := await store.node_runs(run_id, after=found[-1].first_seq if found else 0, limit=3):
+        assert len(page) <= 3
+        found += page
+    assert found == every
+    assert await store.node_runs(run_id, after=2**70, limit=3) == []
+
+
+async def test_a_node_run_that_waits_is_in_flight(store: Store, run_id: str) -> None:
+    key = NodeRunKey("approval")
+    await store.apply(run_id, [RecordNodeRun(key, NodeRunStatus.WAITING)])
+    [node_run] = await store.node_runs(run_id)
+    assert (node_run.status, node_run.finished_at, node_run.attempts) == (NodeRunStatus.WAITING, None, ())
+    diff = StateDiff((SetKey("by", "her"),))
+    await store.apply(run_id, [RecordCommit(1, (0,), diff, key, None), RecordNodeRun(key, NodeRunStatus.SUCCEEDED)])
+    [node_run] = await store.node_runs(run_id)
+    assert node_run.status is NodeRunStatus.SUCCEEDED
+    assert node_run.finished_at is not None
