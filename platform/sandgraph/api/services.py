@@ -232,6 +232,9 @@ class Runs(Protocol):
     ) -> tuple[RunRecord, bool]:
         """Start a run that goes on from a checkpoint of another; return it, and whether it is new.
 
+        Clients are told of it by ``forked_from`` and ``forked_at`` of the record, which is the number of that
+        checkpoint, and of no event.
+
         Args:
             run_id: The other one, which stays as it is.
             at: The checkpoint.
@@ -247,7 +250,13 @@ class Runs(Protocol):
         """
 
     async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
-        """Start a run that goes on where one that did not complete ended; as `fork` at its last checkpoint."""
+        """Start a run that goes on where one that did not complete ended; as `fork`, from its last checkpoint.
+
+        Raises:
+            NotFound: There is no such run.
+            QueueFull: No more runs may wait.
+            Conflict: The key was used for something else, or the run goes on or completed.
+        """
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
         """Run an attempt again over what it saw, and compare; nothing of it is stored.
