@@ -218,12 +218,10 @@ class Round:
             faults.append(Fault(point.name, self._chance.randint(1, max(1, most)), action))
         if any(point.phase is Phase.CLOSE for point, _ in picked):
             faults.append(Fault("tell.AttemptSucceeded", self._chance.randint(1, 10), Action.STOP))
-        elif not any(action in _ENDS for _, action in picked) and self._needs_recovery():
+        elif self._open and not any(action in _ENDS for _, action in picked):
+            # So that there is a life after this one, with runs to go on with.
             faults.append(Fault("tell.AttemptSucceeded", self._chance.randint(5, 20), Action.KILL))
         return faults
-
-    def _needs_recovery(self) -> bool:
-        return any(point.phase is Phase.RECOVERY for point, _ in self._open)
 
 
 def _goes_with(pair: Pair, others: list[Pair]) -> bool:

@@ -23,9 +23,14 @@ DOCKER = Plan(
     docker=True,
     shards=1,
     programs=20,
-    batch=5,
-    lives=12,
-    life={"deadline_s": 60, "fails": 0.03, "settings": {"pool_min": 2, "worker_slots": 4}},
+    batch=10,
+    lives=16,
+    life={
+        "fails": 0.03,
+        # Other limits than a waiting sandbox has, so that it is given them.
+        "node": {"limits": {"memory_mb": 96}},
+        "settings": {"pool_min": 2, "worker_slots": 4},
+    },
     choose=is_small,
 )
 
