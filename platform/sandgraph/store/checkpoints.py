@@ -14,6 +14,7 @@ from sandgraph.model.commands import RecordCommit
 from sandgraph.model.history import state_at, writers_at
 from sandgraph.model.state import Parents, StateDiff, past
 from sandgraph.store import tables
+from sandgraph.store.bulk import insert_rows
 from sandgraph.store.records import Checkpoint
 
 #: Commits along a trunk from one whole state to the next: no state is more than that many diffs from one.
@@ -65,7 +66,7 @@ def rows(command: RecordCommit) -> list[Values]:
 def write(connection: Connection, run_id: str, commits: Sequence[Values], kept: Sequence[Values]) -> None:
     """Store rows that `commit_row` and `rows` made."""
     if commits:
-        connection.execute(_INSERT_COMMITS, [{"run_id": run_id, **values} for values in commits])
+        insert_rows(connection, _INSERT_COMMITS, [{"run_id": run_id, **values} for values in commits])
     if kept:
         connection.execute(_INSERT_CHECKPOINTS, [{"run_id": run_id, **values} for values in kept])
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, String
+from sqlalchemy import Connection, DateTime, Dialect, String
 from sqlalchemy.types import TypeDecorator
 
 from sandgraph.model.state import Json
@@ -28,6 +29,14 @@ def to_json(value: object) -> str:
 def now() -> datetime:
     """Return the present time in UTC."""
     return datetime.now(UTC)
+
+
+def sqlite_of(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's own connection."""
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError(f"not a connection of sqlite3: {raw!r}")
+    return raw
 
 
 class SafeText(TypeDecorator[str]):

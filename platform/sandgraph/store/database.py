@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from sandgraph.errors import ConfigurationError, Unavailable
 from sandgraph.store import migrations, processes
+from sandgraph.store.columns import sqlite_of
 from sandgraph.store.ids import new_id
 from sandgraph.store.lock import FolderLock
 from sandgraph.store.tables import METADATA, SCHEMA_VERSION
@@ -69,7 +70,8 @@ class Database:
         Args:
             data_dir: The folder.
             process_id: Names this process, and no other start of it; made up without it.
-            takeover_after_s: Take the folder from a process that works on it, but was not heard of for so many seconds.
+            takeover_after_s: Take the folder from a process that works on it, but was not heard of for so many seconds;
+                and promise to be heard of.
 
         Raises:
             ConfigurationError: The folder or the file cannot be used, or another process works on it.
@@ -92,7 +94,7 @@ class Database:
         try:
             # Made here, for SQLite would let everybody on the machine read it.
             path.touch(mode=0o600)
-            database._prepare(None if lock.is_held else takeover_after_s)
+            database._prepare(None if lock.is_held else takeover_after_s, beats=takeover_after_s is not None)
         except OSError as error:
             database._shut()
             raise ConfigurationError(f"data_dir: the file {path} cannot be written: {error.strerror}.") from None
@@ -101,13 +103,11 @@ class Database:
             raise
         return database
 
-    def _prepare(self, frozen_after_s: float | None) -> None:
+    def _prepare(self, frozen_after_s: float | None, *, beats: bool) -> None:
         try:
             with self._write_engine.connect() as connection:
                 # Outside a transaction, where alone the journal's mode can change.
-                raw = connection.connection.driver_connection
-                if not isinstance(raw, sqlite3.Connection):
-                    raise TypeError(f"not a connection of sqlite3: {raw!r}")
+                raw = sqlite_of(connection)
                 version = self._version(raw)
                 mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 if mode != "wal":
@@ -122,14 +122,16 @@ class Database:
                     else:
                         migrations.apply(connection, version)
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                    self._register(connection, frozen_after_s)
+                    self._register(connection, frozen_after_s, beats=beats)
         except (DatabaseError, sqlite3.Error) as error:
             raise ConfigurationError(f"data_dir: the database {self._path} cannot be used: {_reason(error)}.") from None
 
-    def _register(self, connection: Connection, frozen_after_s: float | None) -> None:
+    def _register(self, connection: Connection, frozen_after_s: float | None, *, beats: bool) -> None:
         # Whoever comes first to this point has the folder, and the lock follows: so two who come at once never both do.
         is_ours = frozen_after_s is not None or self._lock.is_current()
-        if not is_ours or not processes.register(connection, self.process_id, frozen_after_s=frozen_after_s):
+        if not is_ours or not processes.register(
+            connection, self.process_id, frozen_after_s=frozen_after_s, beats=beats
+        ):
             raise self._lock.refusal
         if frozen_after_s is not None:
             self._lock.replace()
@@ -252,7 +254,7 @@ def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str])
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except (IntegrityError, ProgrammingError, sqlite3.IntegrityError):
         raise
     except (DatabaseError, sqlite3.Error) as error:
         raise Unavailable(f"The database does not answer: {_reason(error)}.", code="store_unavailable") from error

@@ -16,6 +16,7 @@ from sandgraph.model.journal import Entry
 from sandgraph.model.run import LogLine, NodeRunKey
 from sandgraph.model.state import Json
 from sandgraph.store import tables
+from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now, to_json
 from sandgraph.store.records import JournalRecord
 
@@ -90,7 +91,7 @@ def insert_events(connection: Connection, run_id: str, first_seq: int, events: S
     """Store events, numbered from ``first_seq``."""
     rows = [_event_row(run_id, seq, entry, ts) for seq, entry in enumerate(events, first_seq)]
     if rows:
-        connection.execute(_INSERT_EVENTS, rows)
+        insert_rows(connection, _INSERT_EVENTS, rows)
 
 
 def append_event(connection: Connection, run_id: str, entry: Entry, changes: Mapping[str, object]) -> None:
@@ -134,7 +135,7 @@ def append_logs(
         }
         for seq, line in enumerate(lines, last - len(lines) + 1)
     ]
-    connection.execute(_INSERT_LOGS, rows)
+    insert_rows(connection, _INSERT_LOGS, rows)
     return last
 
 

@@ -27,7 +27,7 @@ _STATEMENTS = {
         CREATE TABLE process (
             id VARCHAR NOT NULL,
             started_at DATETIME NOT NULL,
-            heartbeat_at DATETIME NOT NULL,
+            heartbeat_at DATETIME,
             CONSTRAINT pk_process PRIMARY KEY (id)
         )
         """,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
+from sqlalchemy.dialects import sqlite
 
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import Command, RecordCommit
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.store import journal, tables
+from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now
 from sandgraph.store.records import RunEvent, StoredEvent
 
@@ -19,6 +21,7 @@ _COMMIT = tables.state_commit.c
 
 # Made once: making one takes longer than SQLite needs to run it.
 _INSERT = insert(tables.run_event)
+_INSERT_NEW = sqlite.insert(tables.run_event).on_conflict_do_nothing(index_elements=["run_id", "number"])
 _DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
 
 
@@ -31,25 +34,26 @@ def add(
         Conflict: The run was told something else under that number: somebody else works on it. Or the lease of an event
             that is not new is over.
     """
-    document = dict(told.document)
-    known = connection.execute(_DOCUMENT, {"run_id": run_id, "number": told.number}).first()
-    if known is not None:
-        journal.last_number(connection, run_id, lease)
-        if known.document != document:
-            message = f"The run {run_id} was told something else as its event {told.number}."
-            raise Conflict(message, code="event_conflict")
-        return False
-    add_all(connection, run_id, [told], commands)
-    return True
+    if connection.execute(_INSERT_NEW, _rows(run_id, [told], commands)).rowcount:
+        return True
+    journal.last_number(connection, run_id, lease)
+    if connection.scalar(_DOCUMENT, {"run_id": run_id, "number": told.number}) != dict(told.document):
+        message = f"The run {run_id} was told something else as its event {told.number}."
+        raise Conflict(message, code="event_conflict")
+    return False
 
 
 def add_all(connection: Connection, run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> None:
     """Store events that are new, with the commits that they made, which are among the commands."""
+    insert_rows(connection, _INSERT, _rows(run_id, told, commands))
+
+
+def _rows(run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> list[dict[str, object]]:
     ts = now()
     made: dict[object, int] = {
         (command.key, command.attempt): command.number for command in commands if isinstance(command, RecordCommit)
     }
-    rows = [
+    return [
         {
             "run_id": run_id,
             "number": each.number,
@@ -59,7 +63,6 @@ def add_all(connection: Connection, run_id: str, told: Sequence[RunEvent], comma
         }
         for each in told
     ]
-    connection.execute(_INSERT, rows)
 
 
 def _ended(document: Mapping[str, Json]) -> tuple[NodeRunKey, int] | None:

@@ -23,6 +23,7 @@ from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
 from sandgraph.store import checkpoints, journal, received_events, run_events, tables
+from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now
 from sandgraph.store.records import Reads, RunEvent
 
@@ -97,7 +98,7 @@ class _Rows:
     def write(self, connection: Connection, run_id: str) -> None:
         if self.inserts:
             rows = [{"run_id": run_id, **values} for values in self.inserts.values()]
-            connection.execute(self.table.insert, rows)
+            insert_rows(connection, self.table.insert, rows)
         if self.updates:
             rows = [self._parameters(run_id, key, values) for key, values in self.updates.items()]
             if connection.execute(self.table.update, rows).rowcount != len(rows):

@@ -33,7 +33,9 @@ class Store(RunWrites, RunReads):
             data_dir: The folder.
             process_id: Names this process, and no other start of it; made up without it.
             takeover_after_s: Take the folder from a process that holds it but was not heard of (see `heartbeat`) for so
-                many seconds: all that it still writes is refused. Without it, that one has to be stopped before.
+                many seconds: all that it still writes is refused. Whoever gives it has to be heard of too. Without it,
+                another process has to be stopped before, and nobody takes the place of this one while it lives, unless
+                it begins with heartbeats.
 
         Raises:
             ConfigurationError: The folder cannot be used, or another process uses it.

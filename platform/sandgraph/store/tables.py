@@ -44,7 +44,7 @@ class ProcessRow(_Table, table=True):
 
     id: str = Field(primary_key=True, sa_type=SafeText)
     started_at: datetime = Field(sa_type=UtcTime)
-    heartbeat_at: datetime = Field(sa_type=UtcTime)
+    heartbeat_at: datetime | None = Field(sa_type=UtcTime, description="None while it does not promise any.")
 
 
 class CodeRow(_Table, table=True):

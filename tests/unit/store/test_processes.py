@@ -82,6 +82,17 @@ async def test_a_process_that_is_heard_of_keeps_its_folder(tmp_path: Path) -> No
         assert known(tmp_path) == ["one"]
 
 
+async def test_a_process_that_never_promised_to_be_heard_of_keeps_its_folder(tmp_path: Path) -> None:
+    async with opened(tmp_path, "silent") as silent:
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConfigurationError, match=IN_USE):
+            await Store.open(tmp_path, takeover_after_s=0.01)
+        await silent.heartbeat()
+        await asyncio.sleep(0.05)
+        async with opened(tmp_path, "next", 0.01):
+            assert await is_fenced(silent.heartbeat())
+
+
 async def test_who_was_not_heard_of_is_fenced_off(tmp_path: Path, graph: Graph) -> None:
     async with opened(tmp_path, "one", 5) as one:
         run_id, lease = await claimed(one, graph)
@@ -155,7 +166,7 @@ async def test_who_got_the_lock_that_was_replaced_meanwhile_does_not_have_the_fo
 
 
 async def test_a_takeover_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, "one") as one:
+    async with opened(tmp_path, "one", 5) as one:
         await asyncio.sleep(0.05)
 
         def refuse(*_args: object) -> None:
