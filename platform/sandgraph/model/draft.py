@@ -72,6 +72,8 @@ class Draft:
         self.mail = dict(run.mail)
         self.waited = run.waited
         self.is_paused = run.is_paused
+        #: Where a node did not begin as there would have been too many steps here: that is for no edge to handle.
+        self.exceeded: Failure | None = None
         self.commands: list[Command] = []
         self.reached: deque[tuple[str, Token]] = deque()
         #: What the run came to, once it ended.
@@ -170,22 +172,32 @@ class Draft:
         return Failure("state_conflict", message, node=node)
 
     def over_bounds(self, node: Node, view: View, steps: int) -> Failure | None:
-        """Count steps, and return why a node may not begin, if it may not."""
+        """Return why a node may not begin, or count its steps."""
+        counting: list[Draft] = []
         draft: Draft | None = self
-        failure = None
+        failure, path = None, node.name
         while draft is not None:
-            draft.steps += steps
-            most = draft.graph.max_steps
-            if draft.steps > most:
+            counting.append(draft)
+            most, total = draft.graph.max_steps, draft.steps + steps
+            if total > most:
                 message = f"The run took {most} steps and would go on at {node.name!r}."
                 if steps > 1:
-                    message = f"The run may take {most} steps; with those of {node.name!r} there are {draft.steps}."
-                failure = Failure("max_steps_exceeded", message, node=node.name)
+                    message = f"The run may take {most} steps; with those of {node.name!r} there are {total}."
+                failure = draft.exceeded = Failure("max_steps_exceeded", message, node=path)
+            path = f"{_name_in(draft.scope)}/{path}"
             draft = draft.outer
         if failure is None and len(view.writers) - len(view.state) > MAX_DELETED_KEYS:
             message = f"Before {node.name!r} a branch deleted more than {MAX_DELETED_KEYS} keys while others were open."
             failure = Failure("too_many_deleted_keys", message, node=node.name)
+        if failure is None:
+            for each in counting:
+                each.steps += steps
         return failure
+
+    def exceeded_around(self) -> Failure | None:
+        """Return why this run, or one around it, is to end at once, if one is."""
+        outer = self.outer.exceeded_around() if self.outer else None
+        return outer or self.exceeded
 
     def attempt(self, key: NodeRunKey, active: Active, *, is_new: bool = False) -> None:
         """Start an attempt of a node run, or let it wait for as long as the run is paused."""
@@ -249,3 +261,9 @@ class Draft:
         else:
             return
         self.authors = {number: self.authors[number] for number in self.parents if number in self.authors}
+
+
+def _name_in(scope: str) -> str:
+    """Return the name of the node whose node run has this path."""
+    name = scope.rpartition("/")[2].rpartition("#")[0]
+    return name.replace("~2", "#").replace("~1", "/").replace("~0", "~")

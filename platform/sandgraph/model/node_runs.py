@@ -233,25 +233,22 @@ class NodeRuns(Tokens, ABC):
         draft.settle()
         self.commits = draft.commits
         self.commands += draft.commands
-        if not draft.status.is_final:
+        if exceeded := self.exceeded_around():
             self.inside[key] = replace(inner, run=draft.freeze())
-            return True
-        del self.inside[key]
-        failure, final = draft.outcome
-        if failure is None:
-            self._leave_subgraph(key, inner, final)
-            return True
-        failure = replace(failure, node=f"{key.node}/{failure.node}" if failure.node else key.node)
-        if self.steps > self.graph.max_steps:
-            # That is the bound of all that goes on here, and not for edges to handle.
-            self.commands.append(RecordNodeRun(key, NodeRunStatus.FAILED, failure))
-            self.finish(RunStatus.FAILED, failure)
+            self.finish(RunStatus.FAILED, exceeded)
+        elif draft.status.is_final:
+            del self.inside[key]
+            self._end_subgraph(key, inner, *draft.outcome)
         else:
-            self.fail_node_run(key, inner.view, Outcome.FAILED, failure)
+            self.inside[key] = replace(inner, run=draft.freeze())
         return True
 
-    def _leave_subgraph(self, key: NodeRunKey, inner: Inner, final: State) -> None:
+    def _end_subgraph(self, key: NodeRunKey, inner: Inner, failure: Failure | None, final: State) -> None:
         node = self.topology.nodes[key.node]
+        if failure is not None:
+            failure = replace(failure, node=f"{key.node}/{failure.node}" if failure.node else key.node)
+            self.fail_node_run(key, inner.view, Outcome.FAILED, failure)
+            return
         diff = outputs(node, inner.view.state, inner.view.inside(node.inputs).state, final)
         view = self._commit_own(key, inner.view, diff) if diff else inner.view
         self.conclude(key, node, view)

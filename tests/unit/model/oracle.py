@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sandgraph.model.graph import Graph, Node, NodeType, OnError, OnMax, Outcome
 from sandgraph.model.run import AttemptStatus, NodeRunKey
@@ -27,10 +27,48 @@ class Act:
     again: bool | None = None
     after: tuple[bool, ...] = ()
     fails: AttemptStatus | None = None
+    became: Outcome = Outcome.FAILED
+    adds: dict[str, Json] = field(default_factory=dict)
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a commit added to a key that has a reducer."""
+
+    what: list[Json] | int
+
+
+Changes = dict[str, Json | Added]
+
+
+@dataclass
+class Decided:
+    """What time decided, from the record.
+
+    Attributes:
+        winners: By which edges joins began that do not wait for all.
+        idle: What was given up for that, and whether it had begun.
+        took: Payloads that waits took.
+        overran: Waits, maps and subgraphs whose time was over.
+        inside: Steps inside of subgraphs that did not come to their end.
+        exceeded: Subgraphs that would have taken too many: what of them was the last depends on all that is inside.
+    """
+
+    winners: dict[NodeRunKey, set[int]] = field(default_factory=dict)
+    idle: dict[NodeRunKey, bool] = field(default_factory=dict)
+    took: dict[NodeRunKey, Json] = field(default_factory=dict)
+    overran: set[NodeRunKey] = field(default_factory=set)
+    inside: dict[NodeRunKey, int] = field(default_factory=dict)
+    exceeded: set[NodeRunKey] = field(default_factory=set)
 
 
 class Failed(Exception):
-    """The run fails, with this code."""
+    """The run fails, with this code; ``bound`` is what of whose steps there were too many."""
+
+    def __init__(self, code: str, bound: Oracle | None = None) -> None:
+        super().__init__(code)
+        self.bound = bound
 
 
 @dataclass
@@ -77,23 +115,24 @@ class Oracle:
         graph: Graph,
         acts: Callable[[NodeRunKey], Act],
         initial: dict[str, Json],
-        winners: Mapping[NodeRunKey, set[int]] | None = None,
-        idle: Mapping[NodeRunKey, bool] | None = None,
+        decided: Decided | None = None,
+        subgraphs: Mapping[str, Graph] | None = None,
+        around: tuple[Oracle, str, Seen] | None = None,
     ) -> None:
-        # What time decides, from the record: by which edges joins began that do not wait for all, and what was given up
-        # for that, with whether it had begun.
-        self.winners = winners or {}
-        self.idle = idle or {}
+        self.decided = decided or Decided()
+        self.winners, self.idle = self.decided.winners, self.decided.idle
+        self.subgraphs = subgraphs or {}
+        self.outer: Oracle | None = around[0] if around else None
+        self.scope, self.before = around[1:] if around else ("", frozenset[NodeRunKey]())
+        self.counted_by = self.outer
         self.graph = graph
+        self.reduced = {key for key, _ in graph.reducers}
         self.nodes = {node.name: node for node in graph.nodes}
         self.cycles = cycles(graph)
         self.acts = acts
         self.initial = initial
         self.iterations: Counter[str] = Counter()
         self.steps = 0
-        self.ran: set[NodeRunKey] = set()
-        self.failed: set[NodeRunKey] = set()
-        self.skipped: set[NodeRunKey] = set()
         # What the source of each edge saw when it was done, or where it was skipped, what those did that skipped it.
         self.known: dict[int, Seen] = {}
         # Where what failed is cut off and the rest goes on: the edges by which nothing more comes, and the failures.
@@ -101,7 +140,14 @@ class Oracle:
         self.codes: set[str] = set()
         self.ended: dict[str, Seen] = {}
         self.saw: dict[NodeRunKey, Seen] = {}
-        self.commits: dict[NodeRunKey, tuple[Seen, dict[str, Json | None]]] = {}
+        self.commits: dict[NodeRunKey, tuple[Seen, Changes]] = {}
+        # Of subgraphs too, at any depth: what became of each node run, what it saw, and for each commit those in its
+        # past, the keys it changed, and the state after it.
+        self.ran: set[NodeRunKey] = self.outer.ran if self.outer else set()
+        self.failed: set[NodeRunKey] = self.outer.failed if self.outer else set()
+        self.skipped: set[NodeRunKey] = self.outer.skipped if self.outer else set()
+        self.states: dict[NodeRunKey, dict[str, Json]] = self.outer.states if self.outer else {}
+        self.made: dict[NodeRunKey, tuple[Seen, set[str], dict[str, Json]]] = self.outer.made if self.outer else {}
 
     def run(self) -> str | dict[str, Json]:
         """Return the final state, or the code of the failure."""
@@ -115,17 +161,26 @@ class Oracle:
             seen = [view for name, view in self.ended.items() if name in ends]
             return self.state(self._join(seen)) if seen else "end_not_reached"
         except Failed as failed:
+            if failed.bound not in {None, self}:
+                raise
             return str(failed)
 
     def state(self, seen: Seen) -> dict[str, Json]:
-        """Return the state that a set of commits makes."""
+        """Return the state that a set of commits makes; lists that are added to, in no order that means anything."""
         state = dict(self.initial)
         for name in {name for key in seen for name in self.commits[key][1]}:
             writers = [key for key in seen if name in self.commits[key][1]]
+            changes = [self.commits[key][1][name] for key in writers]
+            added = [each.what for each in changes if isinstance(each, Added)]
+            if added:
+                assert len(added) == len(changes), "reduced keys are never set"
+                state[name] = _total(name, [state.get(name), *added])
+                continue
             last = [key for key in writers if not any(key in self.commits[other][0] for other in writers)]
             if len(last) > 1:
                 raise Failed("state_conflict")
             value = self.commits[last[0]][1][name]
+            assert not isinstance(value, Added)
             state.pop(name, None)
             if value is not None:
                 state[name] = value
@@ -168,7 +223,7 @@ class Oracle:
         enough = self.nodes[name].join
         came_by = [i for i in entering if i in taken]
         has_enough = enough is not None and len(came_by) >= enough
-        following = NodeRunKey(name, self.iterations[name] + 1)
+        following = NodeRunKey(name, self.iterations[name] + 1, self.scope)
         if started is None and following in self.idle:
             started = (None, frozenset())
         elif started is None and not has_enough and self.cut.intersection(entering):
@@ -195,7 +250,7 @@ class Oracle:
             return {}
 
     def _note(self, failed: Failed) -> None:
-        if self.graph.on_error is OnError.FAIL_FAST or str(failed) == "max_steps_exceeded":
+        if self.graph.on_error is OnError.FAIL_FAST or failed.bound:
             raise failed
         self.codes.add(str(failed))
 
@@ -247,8 +302,7 @@ class Oracle:
                 return self._give_up(key, outgoing)
             act, seen = self._run(node, key, seen)
             if act.fails:
-                became = Outcome.TIMED_OUT if act.fails is AttemptStatus.TIMEOUT else Outcome.FAILED
-                taken = self._handled(outgoing, became, str(act.fails))
+                taken = self._handled(outgoing, act.became, act.code or str(act.fails))
             elif node.type is not NodeType.LOOP or not act.entered or act.again is False:
                 taken = self._taken(node, act)
             elif lap == node.max_iterations:
@@ -262,10 +316,16 @@ class Oracle:
     def _give_up(self, key: NodeRunKey, outgoing: list[int]) -> dict[int, Seen]:
         self.known |= dict.fromkeys(outgoing, frozenset[NodeRunKey]())
         if self.idle[key]:
-            self._count(self.nodes[key.node])
+            # Of a map it is as good as certain that its list was there.
+            self._count(self._steps(self.nodes[key.node]) + self.decided.inside.get(key, 0))
         else:
             self.skipped.add(key)
         return {}
+
+    def _steps(self, node: Node) -> int:
+        items = self.initial.get(node.items or "")
+        own = node.type not in {NodeType.START, NodeType.END}
+        return own + (len(items) if isinstance(items, list) else 0)
 
     def _handled(self, outgoing: list[int], became: Outcome, code: str) -> list[int]:
         handlers = [i for i in outgoing if became in self.graph.edges[i].on]
@@ -275,27 +335,73 @@ class Oracle:
 
     def _key(self, node: Node) -> NodeRunKey:
         self.iterations[node.name] += 1
-        return NodeRunKey(node.name, self.iterations[node.name])
+        return NodeRunKey(node.name, self.iterations[node.name], self.scope)
 
     def _run(self, node: Node, key: NodeRunKey, seen: Seen) -> tuple[Act, Seen]:
-        self._count(node)
+        self._count(self._steps(node))
         self.saw[key] = seen
-        act = self.acts(key)
+        there = self.states[key] = self.state(seen)
+        act = self._act(node, key, seen)
         if act.fails:
             self.failed.add(key)
             return act, seen
         self.ran.add(key)
-        if node.function and act.entered:
-            there = self.state(seen)
-            deleted = dict.fromkeys(act.deletes & set(there))
-            self.commits[key] = seen, {**act.changes, **deleted}
-            return act, seen | {key}
-        return act, seen
+        if not act.entered or not (node.function or act.changes or act.deletes or act.adds):
+            return act, seen
+        changes: Changes = {**act.changes, **dict.fromkeys(act.deletes & set(there))}
+        for name, what in act.adds.items():
+            assert isinstance(what, list | int)
+            changes[name] = Added(what) if name in self.reduced else _total(name, [there.get(name), what])
+        self.commits[key] = seen, changes
+        after = seen | {key}
+        self.made[key] = seen | self.before, set(changes), self.state(after)
+        return act, after
 
-    def _count(self, node: Node) -> None:
-        self.steps += node.type not in {NodeType.START, NodeType.END}
-        if self.steps > self.graph.max_steps:
-            raise Failed("max_steps_exceeded")
+    def _act(self, node: Node, key: NodeRunKey, seen: Seen) -> Act:
+        if key in self.decided.overran:
+            self._count(self.decided.inside.get(key, 0))
+            return Act(fails=AttemptStatus.TIMEOUT, became=Outcome.TIMED_OUT)
+        act = self.acts(key)
+        if node.type is NodeType.WAIT:
+            payload = self.decided.took.get(key)
+            return replace(act, changes={} if payload is None else {node.into or "": payload})
+        return self._subgraph(node, key, seen, act) if node.type is NodeType.SUBGRAPH else act
+
+    def _subgraph(self, node: Node, key: NodeRunKey, seen: Seen, act: Act) -> Act:
+        outside = self.state(seen)
+        names = {name: name for name in outside} if node.inputs is None else dict(node.inputs)
+        before = {name: outside[outer] for name, outer in names.items() if outer in outside}
+        around = self, key.path, seen | self.before
+        inner = Oracle(self.subgraphs[node.graph_id or ""], self.acts, before, self.decided, self.subgraphs, around)
+        # Where something in it failed, how far others in it came until then is a matter of time.
+        inner.counted_by = None if key in self.decided.inside else self
+        result = inner.run()
+        self._count(self.decided.inside.get(key, 0))
+        if isinstance(result, str) or key in self.decided.exceeded:
+            code = result if isinstance(result, str) else "max_steps_exceeded"
+            return Act(fails=AttemptStatus.ERROR, code=code)
+        if node.outputs is None:
+            named = {name: name for name in before.keys() | result.keys() if before.get(name) != result.get(name)}
+        else:
+            named = dict(node.outputs)
+        left = {outer: result.get(name) for outer, name in named.items()}
+        changed = {outer: value for outer, value in left.items() if outside.get(outer) != value}
+        adds = {outer: _difference(outside.get(outer), changed.pop(outer)) for outer in self.reduced & changed.keys()}
+        gone = frozenset(outer for outer, value in changed.items() if value is None)
+        kept: dict[str, Json] = {outer: value for outer, value in changed.items() if value is not None}
+        return replace(act, changes=kept, deletes=gone, adds=adds)
+
+    def _count(self, steps: int) -> None:
+        counting, exceeded = list[Oracle](), None
+        each: Oracle | None = self
+        while each:
+            counting.append(each)
+            exceeded = each if each.steps + steps > each.graph.max_steps else exceeded
+            each = each.counted_by
+        if exceeded:
+            raise Failed("max_steps_exceeded", exceeded)
+        for each in counting:
+            each.steps += steps
 
     def _taken(self, node: Node, act: Act) -> list[int]:
         edges = enumerate(self.graph.edges)
@@ -308,5 +414,21 @@ class Oracle:
         return [i for i in outgoing if i not in default and answers.get(i, True)] or default
 
     def _last(self, node: Node) -> Seen:
-        key = NodeRunKey(node.name, self.iterations[node.name])
+        key = NodeRunKey(node.name, self.iterations[node.name], self.scope)
         return self.saw[key] | ({key} if key in self.commits else set())
+
+
+def _total(name: str, values: list[Json]) -> Json:
+    """Add up what was added to a key; lists in no order that means anything."""
+    if name == "log":
+        return sorted((each for value in values if isinstance(value, list) for each in value), key=str)
+    return sum(value for value in values if isinstance(value, int))
+
+
+def _difference(before: Json, after: Json) -> Json:
+    if isinstance(after, list):
+        return list(
+            (Counter(map(str, after)) - Counter(map(str, before if isinstance(before, list) else []))).elements()
+        )
+    assert isinstance(after, int)
+    return after - (before if isinstance(before, int) else 0)

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.unit.model.profile import IS_LONG, examples
-from tests.unit.model.programs import Program, program, programs
+from tests.unit.model.programs import PLAIN, RICH, Program, program, programs
 from tests.unit.model.simulation import Simulation
 
 from sandgraph.model import draft, events
 from sandgraph.model.run import AttemptStatus, NodeRunKey, RunStatus
 from sandgraph.model.scheduler import step
+from sandgraph.model.state import Json
 
 _AT_WILL = st.integers(0, 99)
 
@@ -41,17 +42,54 @@ def test_many_runs_are_what_the_oracle_says(seed: int, *, forgetful: bool, monke
         simulation.agrees_with_oracle()
 
 
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_many_runs_with_maps_waits_and_subgraphs_are_what_the_oracle_says(
+    *, forgetful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if forgetful:
+        monkeypatch.setattr(draft, "_COMPACT_EVERY", 1)
+        monkeypatch.setattr(draft, "_DELETED_KEYS_KEPT", -100)
+    for seed in range(20_000 if IS_LONG else 100):
+        random = Random(seed)
+        simulation = Simulation(program(random.choice, RICH))
+        simulation.finish(random, flaky=True)
+        simulation.agrees_with_oracle()
+        simulation.is_told_again()
+
+
+@pytest.mark.parametrize("kinds", [PLAIN, RICH.replace("w", "")])
+def test_what_a_run_comes_to_does_not_depend_on_what_is_faster(kinds: str) -> None:
+    compared = 0
+    for seed in range(20_000 if IS_LONG else 150):
+        chosen = program(Random(seed).choice, kinds)
+        graphs = [chosen.graph, *(inner.graph for inner in chosen.all_subgraphs().values())]
+        if any(node.join for graph in graphs for node in graph.nodes):
+            continue
+        outcomes = []
+        for order in range(3):
+            simulation = Simulation(chosen)
+            simulation.finish(Random(order))
+            assert simulation.ledger.outcome
+            outcomes.append((simulation.ledger.outcome.status, simulation.ledger.outcome.state))
+        assert len({status for status, _ in outcomes}) == 1
+        if outcomes[0][0] is RunStatus.COMPLETED:
+            compared += 1
+            # Lists that several branches added to are in one order, too.
+            assert all(state == outcomes[0][1] for _, state in outcomes)
+    assert compared > 10
+
+
 class Runs(RuleBasedStateMachine):
     """A run, and everything that may happen to it at any moment."""
 
-    @initialize(chosen=programs())
+    @initialize(chosen=st.one_of(programs(), programs(RICH)))
     def start(self, chosen: Program) -> None:
         self.simulation = Simulation(chosen)
         self.is_disturbed = False
 
     def pick(self, which: int, *, waiting: bool) -> NodeRunKey:
-        active = self.simulation.run.active
-        keys = sorted((key for key in active if active[key].is_waiting is waiting), key=str)
+        ledger = self.simulation.ledger
+        keys = sorted(ledger.waiting if waiting else ledger.running, key=str)
         return keys[which % len(keys)]
 
     def _is_running(self) -> bool:
@@ -59,6 +97,12 @@ class Runs(RuleBasedStateMachine):
 
     def _is_waiting(self) -> bool:
         return bool(self.simulation.ledger.waiting)
+
+    def _has_timer(self) -> bool:
+        return bool(self.simulation.ledger.timers)
+
+    def _goes_on(self) -> bool:
+        return not self.simulation.run.status.is_final
 
     @rule(which=_AT_WILL)
     @precondition(_is_running)
@@ -69,6 +113,13 @@ class Runs(RuleBasedStateMachine):
     @precondition(_is_running)
     def succeed_again(self, which: int) -> None:
         self.succeed(which)
+
+    @rule(which=_AT_WILL)
+    @precondition(_is_running)
+    def amend(self, which: int) -> None:
+        key = self.pick(which, waiting=False)
+        if self.simulation.may_be_amended(key):
+            self.simulation.succeed(key, is_amended=True)
 
     @rule(which=_AT_WILL)
     @precondition(_is_running)
@@ -90,9 +141,35 @@ class Runs(RuleBasedStateMachine):
         self.simulation.wait_no_more(self.pick(which, waiting=True))
 
     @rule(which=_AT_WILL)
+    @precondition(_has_timer)
+    def let_time_elapse(self, which: int) -> None:
+        keys = sorted(self.simulation.ledger.timers, key=str)
+        self.simulation.elapse(keys[which % len(keys)])
+
+    @rule(name=st.sampled_from(["go", "come", "nobody"]), payload=st.sampled_from([None, 1, "x", []]))
+    @precondition(_goes_on)
+    def send_an_event(self, name: str, payload: Json) -> None:
+        self.simulation.send(name, payload)
+
+    @rule(event=st.sampled_from([events.PauseRequested(), events.UnpauseRequested()]))
+    def pause_or_unpause(self, event: events.Event) -> None:
+        self.simulation.tell(event)
+
+    @rule()
+    @precondition(_goes_on)
+    def reopen(self) -> None:
+        if all(map(self.simulation.may_be_lost, self.simulation.ledger.running)):
+            self.simulation.tell(events.Reopened())
+
+    @rule()
+    def make_it_again_from_what_it_was_told(self) -> None:
+        self.simulation.is_told_again()
+
+    @rule(which=_AT_WILL)
     def tell_again_what_was_told(self, which: int) -> None:
-        told = self.simulation.told
-        assert not self.simulation.tell(told[which % len(told)])
+        told = self.simulation.told[which % len(self.simulation.told)]
+        if isinstance(told, events.AttemptSucceeded | events.AttemptFailed | events.RetryDue | events.RunStarted):
+            assert not self.simulation.tell(told)
 
     @rule(which=_AT_WILL, event=st.sampled_from([events.CancelRequested(), events.RunTimedOut(1)]))
     def end(self, which: int, event: events.Event) -> None:
@@ -111,7 +188,7 @@ class Runs(RuleBasedStateMachine):
     @precondition(_is_running)
     def step_the_same_run_twice(self) -> None:
         key = self.pick(0, waiting=False)
-        event = events.AttemptSucceeded(key, self.simulation.run.active[key].attempt)
+        event = events.AttemptSucceeded(key, self.simulation.active(key).attempt)
         assert step(self.simulation.run, event) == step(self.simulation.run, event)
 
     def teardown(self) -> None:

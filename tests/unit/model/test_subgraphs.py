@@ -334,7 +334,25 @@ def test_the_bound_of_an_inner_graph_fails_the_subgraph() -> None:
 def test_the_bound_of_an_outer_graph_ends_the_run_and_is_not_for_edges_to_handle(on_error: OnError, edges: str) -> None:
     graph = graph_of(f"start>s start>b s>end b>end{edges}", subgraph("s"), max_steps=3)
     run = inside(CHAIN, replace(graph, on_error=on_error)).expects("s#1/x", "b").succeeds("s#1/x")
-    run.breaks("max_steps_exceeded", "3 steps").has(CANCELLED, "b").has(FAILED, "s")
+    run.breaks("max_steps_exceeded", "3 steps").has(CANCELLED, "s", "b")
+    assert message_of(run)[0] == "s/y"
+
+
+def test_the_bound_of_the_run_is_not_for_subgraphs_around_to_handle_either() -> None:
+    inner = graph_of("start>m m>end", mapped("m"))
+    middle = graph_of("start>t t>end t>y^f y>end", subgraph("t", "inmost"))
+    graph = graph_of("start>s s>end", subgraph("s"), max_steps=3)
+    run = play_with({"inmost": inner, "inner": middle}, graph, items=[1, 2]).breaks(
+        "max_steps_exceeded", "3 steps", "'m'", items=[1, 2]
+    )
+    assert message_of(run)[0] == "s/t/m"
+    run.has(CANCELLED, "s", "s#1/t")
+
+
+def test_what_a_subgraph_was_not_let_do_counts_nowhere() -> None:
+    graph = graph_of("start>s s>c^f c>d d>end", subgraph("s"), max_steps=4)
+    run = inside(replace(CHAIN, max_steps=1), graph).expects("s#1/x").succeeds("s#1/x").expects("c").succeeds("c")
+    run.expects("d").succeeds("d").completes()
 
 
 def test_a_subgraph_that_takes_too_long_is_timed_out_with_all_that_is_in_it() -> None:
