@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from served import Served, serve
@@ -345,3 +346,170 @@ def test_many_runs_at_once_all_complete(served: Served) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == list(range(1, 13))
+
+
+def approval(served: Served) -> dict[str, object]:
+    """Return a graph with a map, a wait, a subgraph and a key with a reducer; its functions are registered."""
+    served.register("def measure(word, state):\n    return len(word) * state['factor']\n", "measure")
+    served.register("def total(state):\n    state['total'] = sum(state['numbers'])\n", "total")
+    for name in ("left", "right"):
+        code = f"def {name}(state):\n    state['notes'] = state.get('notes', []) + ['{name}']\n"
+        served.register(code, name)
+    inner = {"name": "total", "start_node": "total", "nodes": [{"name": "total", "function": "total"}]}
+    graph_id = served.post("/graph/create", inner)["graph_id"]
+    return {
+        "name": "approval",
+        "start_node": "measure",
+        "state": {"notes": {"reducer": "append"}},
+        "nodes": [
+            {"name": "measure", "type": "map", "items": "words", "function": "measure", "into": "lengths"},
+            {"name": "approval", "type": "wait", "event": "approved", "into": "by", "timeout_s": 60},
+            {
+                "name": "sum",
+                "type": "subgraph",
+                "graph_id": graph_id,
+                "inputs": {"numbers": "lengths"},
+                "outputs": {"letters": "total"},
+            },
+            {"name": "left", "function": "left"},
+            {"name": "right", "function": "right"},
+            {"name": "end", "type": "end"},
+        ],
+        "edges": [
+            {"source": "measure", "target": "approval"},
+            {"source": "approval", "target": "sum"},
+            {"source": "sum", "target": "left"},
+            {"source": "sum", "target": "right"},
+            {"source": "left", "target": "end"},
+            {"source": "right", "target": "end"},
+        ],
+    }
+
+
+def wait_for_status(served: Served, run_id: str, status: str) -> dict[str, Any]:
+    """Return where a run stands once it has come to that."""
+    deadline = time.monotonic() + 30
+    while (told := served.get(f"/graph/status/{run_id}"))["status"] != status:
+        assert time.monotonic() < deadline, (told["status"], told["error"])
+        time.sleep(0.05)
+    return told
+
+
+def test_a_map_a_wait_a_subgraph_and_a_reducer(served: Served) -> None:
+    document = approval(served)
+    graph_id = served.post("/graph/create", document)["graph_id"]
+    shown = served.get(f"/graph/{graph_id}")["graph"]
+    assert shown["state"] == document["state"]
+    assert served.post("/graph/create", shown)["graph_id"] == graph_id
+
+    state = {"words": ["one", "three"], "factor": 10}
+    run_id = served.post("/graph/run_async", {"graph_id": graph_id, "initial_state": state})["run_id"]
+    waiting = wait_for_status(served, run_id, "waiting")
+    assert (waiting["current_nodes"], waiting["queue"], waiting["paused"]) == (["approval"], None, False)
+    event = {"name": "approved", "payload": {"who": "Ada"}, "event_id": "e"}
+    told = [served.client.post(f"/graph/event/{run_id}", json=event) for _ in range(2)]
+    assert [(each.status_code, each.json()["status"]) for each in told] == [(202, "accepted"), (200, "duplicate")]
+    other = served.client.post(f"/graph/event/{run_id}", json={**event, "payload": 5})
+    assert (other.status_code, other.json()["code"]) == (409, "event_id_reused")
+
+    records = served.journal(run_id)
+    assert (records[-1]["status"], records[-1]["final"]) == ("completed", True)
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    assert {record["scope"] for record in records} == {"", "measure#1", "sum#1"}
+    final = served.get(f"/graph/state/{run_id}")
+    assert final["data"] == {
+        **state,
+        "lengths": [30, 50],
+        "by": {"who": "Ada"},
+        "letters": 80,
+        "notes": ["left", "right"],
+    }
+    writers = final["writers"]
+    assert [(writers[key]["node"], writers[key]["attempt"]) for key in ("words", "lengths", "by", "letters")] == [
+        (None, None),
+        ("measure", None),
+        ("approval", None),
+        ("sum", None),
+    ]
+    late = served.client.post(f"/graph/event/{run_id}", json={"name": "more"})
+    assert late.status_code == 409
+
+    status = served.get(f"/graph/status/{run_id}")
+    assert {(each["scope"], each["node"], each["iteration"]) for each in status["node_runs"]} >= {
+        ("measure#1", "measure", 1),
+        ("measure#1", "measure", 2),
+        ("sum#1", "total", 1),
+    }
+    (total,) = (each for each in status["node_runs"] if each["node"] == "total")
+    assert total["attempts"][0]["reads"] == {"keys": ["numbers"], "cut": False}
+    first = served.get(f"/graph/status/{run_id}?limit=2")
+    rest = served.get(f"/graph/status/{run_id}?cursor={first['next_cursor']}")
+    assert first["node_runs"] + rest["node_runs"] == status["node_runs"]
+
+    history = served.get(f"/graph/history/{run_id}")["commits"]
+    assert [each["number"] for each in history] == list(range(1, status["last_commit"] + 1))
+    assert [each["node"] for each in served.get(f"/graph/history/{run_id}?scope=sum%231")["commits"]] == ["total"]
+    (left,) = served.get(f"/graph/history/{run_id}?node=left")["commits"]
+    assert left["diff"] == [{"op": "append", "key": "notes", "value": ["left"]}]
+
+
+def test_a_run_is_paused_forked_and_replayed(served: Served) -> None:
+    graph_id = served.post("/graph/create", approval(served))["graph_id"]
+    body = {"graph_id": graph_id, "initial_state": {"words": ["a"], "factor": 1}}
+    run_id = served.post("/graph/run_async", body)["run_id"]
+    wait_for_status(served, run_id, "waiting")
+    assert served.post(f"/graph/pause/{run_id}", None)["paused"] is True
+    served.post(f"/graph/event/{run_id}", {"name": "approved"})
+    time.sleep(0.5)
+    paused = served.get(f"/graph/status/{run_id}")
+    assert (paused["status"], paused["paused"]) == ("waiting", True)
+    assert served.post(f"/graph/unpause/{run_id}", None)["paused"] is False
+    wait_for_status(served, run_id, "completed")
+    ended = served.client.post(f"/graph/pause/{run_id}")
+    assert ended.status_code == 409
+
+    fork = {"at": 0, "state": {"words": ["four", "five"]}, "delete": ["nothing"]}
+    made = served.client.post(f"/graph/fork/{run_id}", json=fork, headers={"Idempotency-Key": run_id})
+    assert made.status_code == 202, made.text
+    assert made.json()["forked_from"] == {"run_id": run_id, "at": 0}
+    again = served.client.post(f"/graph/fork/{run_id}", json=fork, headers={"Idempotency-Key": run_id})
+    assert (again.json()["run_id"], again.headers["idempotent-replayed"]) == (made.json()["run_id"], "true")
+    forked = made.json()["run_id"]
+    served.post(f"/graph/event/{forked}", {"name": "approved"})
+    wait_for_status(served, forked, "completed")
+    assert served.get(f"/graph/state/{forked}")["data"]["lengths"] == [4, 4]
+    assert served.get(f"/graph/status/{forked}")["forked_from"] == {"run_id": run_id, "at": 0}
+    assert served.get(f"/graph/state/{run_id}")["data"]["lengths"] == [1]
+    assert served.client.post(f"/graph/fork/{run_id}", json={"at": 99}).status_code == 404
+
+    replayed = served.post(f"/graph/replay/{run_id}", {"node": "left"})
+    assert replayed["drift"] == []
+    assert replayed["recorded"] == replayed["replayed"]
+    assert replayed["recorded"]["diff"] == [{"op": "append", "key": "notes", "value": ["left"]}]
+    missing = served.client.post(f"/graph/replay/{run_id}", json={"node": "left", "iteration": 7})
+    assert missing.status_code == 404
+
+
+def test_a_failed_run_goes_on_with_what_was_repaired(served: Served) -> None:
+    served.register("def first(state):\n    state['first'] = True\n", "first")
+    served.register("def fragile(state):\n    raise ValueError('broken')\n", "fragile")
+    graph = {
+        "name": "fragile",
+        "start_node": "first",
+        "nodes": [{"name": "first", "function": "first"}, {"name": "fragile", "function": "fragile"}],
+        "edges": [{"source": "first", "target": "fragile"}],
+    }
+    failed = served.run(graph)
+    assert failed["status"] == "failed"
+    run_id = failed["run_id"]
+    assert run_id in [each["run_id"] for each in served.get("/graph/runs?failure=error")["runs"]]
+    served.register("def fragile(state):\n    state['fragile'] = state['first']\n", "fragile")
+    pinned = served.client.post(f"/graph/resume/{run_id}")
+    assert (pinned.status_code, pinned.json()["forked_from"]["run_id"]) == (202, run_id)
+    assert wait_for_status(served, pinned.json()["run_id"], "failed")["error"]["message"] == "broken"
+    latest = served.post(f"/graph/resume/{run_id}", {"functions": "latest"})["run_id"]
+    done = wait_for_status(served, latest, "completed")
+    assert served.get(f"/graph/state/{latest}")["data"] == {"first": True, "fragile": True}
+    assert done["forked_from"]["run_id"] == run_id
+    assert served.get(f"/graph/status/{run_id}")["status"] == "failed"
+    assert served.client.post(f"/graph/resume/{latest}").status_code == 409

@@ -119,6 +119,71 @@ def test_one_graph_with_everything_in_it(engine: WorkflowEngine) -> None:
     }
 
 
+def test_maps_waits_subgraphs_reducers_and_what_is_done_with_runs(engine: WorkflowEngine) -> None:
+    def measure(word: str, state: WorkflowState) -> int:
+        return len(word) * int(state["factor"])
+
+    def total(state: WorkflowState) -> None:
+        state["total"] = sum(state["numbers"])
+
+    def notes(text: str) -> Callable[[WorkflowState], None]:
+        def note(state: WorkflowState) -> None:
+            state["notes"] = [*state.get("notes", []), text]
+
+        return note
+
+    inner = WorkflowGraph("inner", start_node="total").add_node("total", total)
+    graph = (
+        WorkflowGraph("outer", start_node="measure", state={"notes": "append"}, max_concurrent_runs=5)
+        .add_node("measure", measure, NodeType.MAP, items="words", into="lengths", max_concurrency=2)
+        .add_node("approval", node_type=NodeType.WAIT, event="approved", into="by", timeout_s=60)
+        .add_node(
+            "sum",
+            node_type=NodeType.SUBGRAPH,
+            graph=inner,
+            inputs={"numbers": "lengths"},
+            outputs={"letters": "total"},
+        )
+        .add_node("left", notes("left"))
+        .add_node("right", notes("right"))
+        .add_node("end", node_type=NodeType.END)
+        .add_edge("measure", "approval")
+        .add_edge("approval", "sum")
+        .add_edge("sum", "left")
+        .add_edge("sum", "right")
+        .add_edge("left", "end")
+        .add_edge("right", "end")
+    )
+
+    async def main() -> None:
+        await asyncio.to_thread(engine.register_graph, graph)
+        run_id = await engine.start_run(graph.graph_id, {"words": ["one", "three"], "factor": 2})
+        assert (await engine.pause(run_id))["paused"]
+        assert (await engine.send_event(run_id, "approved", {"who": ("Ada",)}))["status"] == "accepted"
+        assert not (await engine.unpause(run_id))["paused"]
+        done = await engine.wait(run_id, timeout_s=60)
+        assert (done["status"], done["error"]) == ("completed", None)
+        assert done["final_state"]["data"] == {
+            "words": ["one", "three"],
+            "factor": 2,
+            "lengths": [6, 10],
+            "by": {"who": ["Ada"]},
+            "letters": 16,
+            "notes": ["left", "right"],
+        }
+        assert (await engine.state(run_id))["writers"]["lengths"]["node"] == "measure"
+        commits = (await engine.history(run_id))["commits"]
+        (left,) = (each for each in commits if each["node"] == "left")
+        assert left["diff"] == [{"op": "append", "key": "notes", "value": ["left"]}]
+        forked = await engine.fork(run_id, left["number"], state={"notes": ["changed"]})
+        again = await engine.wait(forked, timeout_s=60)
+        assert again["status"] == "completed", again["error"]
+        assert (await engine.status(forked))["forked_from"] == {"run_id": run_id, "at": left["number"]}
+        assert (await engine.replay(run_id, "left"))["drift"] == []
+
+    asyncio.run(main())
+
+
 def test_cancelling_kills_the_container(engine: WorkflowEngine) -> None:
     def sleeps(_state: WorkflowState) -> None:
         print("asleep")  # noqa: T201 - what is waited for

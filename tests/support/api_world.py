@@ -245,7 +245,7 @@ class FakeRuns:
     async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
         run = self._run(run_id)
         if run.status is not RunStatus.FAILED:
-            raise Conflict(f"The run {run_id} is {run.status}.", code="run_not_resumable")
+            raise Conflict(f"The run {run_id} is {run.status}.", code="run_not_finished")
         return await self.fork(run_id, run.last_commit, StateDiff(), latest=latest, idempotency_key=idempotency_key)
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> FakeReplayed:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from sandgraph.api.services import Reader, Runs
-from sandgraph.api.views import Document, run_view
+from sandgraph.api.views import Document, in_progress, run_view
 from sandgraph.errors import InvalidInput
-from sandgraph.model.run import NodeRunStatus
-from sandgraph.store.records import NodeRunRecord, Page, RunSummary
+from sandgraph.store.records import NodeRunRecord, RunSummary
 
 #: Node runs that a run's status shows where it is not asked for fewer, which is the most that it shows at once.
 MOST_SHOWN = 1_000
-
-_IN_PROGRESS = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
 
 
 async def status_of(
@@ -26,28 +21,24 @@ async def status_of(
     """
     after = _after(cursor)
     found = await reader.node_runs(run.run_id, after=after, limit=limit + 1)
-    shown = tuple(found[:limit])
-    page = Page(shown, str(shown[-1].first_seq) if len(found) > limit else None)
+    shown = found[:limit]
+    has_more = len(found) > limit
+    current: list[NodeRunRecord] | None = None
     if run.is_final:
         current = []
-    elif after == 0 and page.next_cursor is None:
-        current = _current(shown)
-    else:
-        current = [each async for each in _all_current(reader, run.run_id)]
-    place = await runs.place(run.run_id) if hasattr(runs, "place") else None
-    return run_view(run, page, current, place)
+    elif after or has_more:
+        current = await _all_in_progress(reader, run.run_id)
+    next_cursor = str(shown[-1].first_seq) if has_more else None
+    return run_view(run, shown, current=current, next_cursor=next_cursor, place=await runs.place(run.run_id))
 
 
-def _current(node_runs: tuple[NodeRunRecord, ...]) -> list[NodeRunRecord]:
-    return [each for each in node_runs if each.status in _IN_PROGRESS]
-
-
-async def _all_current(reader: Reader, run_id: str) -> AsyncIterator[NodeRunRecord]:
+async def _all_in_progress(reader: Reader, run_id: str) -> list[NodeRunRecord]:
+    current: list[NodeRunRecord] = []
     after = 0
     while found := await reader.node_runs(run_id, after=after, limit=MOST_SHOWN):
-        for each in _current(tuple(found)):
-            yield each
+        current += in_progress(found)
         after = found[-1].first_seq
+    return current
 
 
 def _after(cursor: str | None) -> int:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
 from sandgraph.model.document import to_document
-from sandgraph.model.run import AttemptStatus, Failure, RunStatus, Usage
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.store.records import (
     AttemptRecord,
     CodeVersion,
@@ -16,12 +16,13 @@ from sandgraph.store.records import (
     GraphVersion,
     JournalRecord,
     NodeRunRecord,
-    Page,
     Reads,
     RunSummary,
 )
 
 Document = dict[str, object]
+
+_IN_PROGRESS = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
 
 
 def code_view(version: CodeVersion) -> Document:
@@ -73,23 +74,35 @@ def run_summary(run: RunSummary) -> Document:
 
 
 def run_view(
-    run: RunSummary, node_runs: Page[NodeRunRecord], current: Iterable[NodeRunRecord], place: Place | None
+    run: RunSummary,
+    node_runs: Sequence[NodeRunRecord],
+    *,
+    current: Iterable[NodeRunRecord] | None = None,
+    next_cursor: str | None = None,
+    place: Place | None = None,
 ) -> Document:
     """Return a run with what its nodes did.
 
     Args:
         run: It.
-        node_runs: A page of them.
-        current: Those among all that are in progress.
+        node_runs: All of them, or a page.
+        current: Those among all that are in progress; without it, those among ``node_runs``.
+        next_cursor: Asks for those that follow.
         place: Where it stands while it waits for its turn.
     """
+    current = in_progress(node_runs) if current is None else current
     return {
         **run_summary(run),
         "queue": {"position": place.position, "waits_for": place.waits_for} if place else None,
         "current_nodes": list(dict.fromkeys(each.node for each in current)),
-        "node_runs": [_node_run(each) for each in node_runs.items],
-        "next_cursor": node_runs.next_cursor,
+        "node_runs": [_node_run(each) for each in node_runs],
+        "next_cursor": next_cursor,
     }
+
+
+def in_progress(node_runs: Iterable[NodeRunRecord]) -> list[NodeRunRecord]:
+    """Return those that have begun and not ended."""
+    return [each for each in node_runs if each.status in _IN_PROGRESS]
 
 
 def outcome_view(run: RunSummary, data: Mapping[str, object], node_runs: Sequence[NodeRunRecord]) -> Document:
@@ -132,7 +145,7 @@ def state_view(run: RunSummary, state: RunState) -> Document:
         "commit": state.commit,
         "data": state.data,
         "conflicts": list(state.conflicts),
-        "writers": {key: _writer(each) for key, each in getattr(state, "writers", {}).items() if key in state.data},
+        "writers": {key: _writer(each) for key, each in state.writers.items() if key in state.data},
     }
 
 

@@ -180,7 +180,7 @@ def test_a_failed_run_goes_on_as_a_new_one(client: TestClient, failed: str, body
 
 def test_a_run_that_goes_on_is_not_resumed(client: TestClient, held: str) -> None:
     answer = client.post(f"/graph/resume/{held}")
-    assert (answer.status_code, answer.json()["code"]) == (409, "run_not_resumable")
+    assert (answer.status_code, answer.json()["code"]) == (409, "run_not_finished")
 
 
 @pytest.mark.parametrize("what", ["fork", "resume"])
@@ -334,7 +334,7 @@ JSON = st.recursive(
 )
 BODIES: dict[str, dict[str, Any]] = {
     "event": {"name": "n", "payload": JSON, "event_id": "e"},
-    "fork": {"at": 0, "state": {"n": JSON}, "delete": ["a", "b"], "functions": "latest"},
+    "fork": {"at": 0, "state": st.fixed_dictionaries({"n": JSON}), "delete": ["a", "b"], "functions": "latest"},
     "resume": {"functions": "pinned"},
     "replay": {"node": "work", "iteration": 1, "attempt": 1, "scope": "a#1"},
 }
@@ -348,7 +348,10 @@ PARTS: dict[str, dict[str, Any]] = {
 
 def bodies(right: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Return documents of which any field may be anything, or missing, or one more."""
-    fields = {name: (JSON if value is JSON else st.just(value)) | JSON for name, value in right.items()}
+    fields = {
+        name: (value if isinstance(value, st.SearchStrategy) else st.just(value)) | JSON
+        for name, value in right.items()
+    }
     return st.builds(
         lambda known, more: {**known, **more},
         st.fixed_dictionaries({}, optional=fields),

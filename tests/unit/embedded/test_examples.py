@@ -28,4 +28,4 @@ def test_example(code: str, printed: str, capsys: pytest.CaptureFixture[str], mo
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
