@@ -6,6 +6,7 @@ import doctest
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.model import events, scheduler
-from sandgraph.model.commands import Command, RecordCommit, RecordNodeRun, RecordRun, ScheduleRetry
-from sandgraph.model.graph import Condition, Graph, NodeType, problems
+from sandgraph.model.commands import Command, RecordCommit, RecordNodeRun, RecordRun, ScheduleRetry, StartAttempt
+from sandgraph.model.graph import Condition, Graph, problems
 from sandgraph.model.history import state_at
 from sandgraph.model.limits import Limits
+from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus
 from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import Topology, analyse
@@ -25,7 +27,7 @@ from sandgraph.settings import load_settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "semantics.md"
 
-Function = Callable[[Mapping[str, Json]], dict[str, Json]]
+Function = Callable[..., Any]
 
 
 class Attributes(dict[str, Any]):
@@ -34,75 +36,122 @@ class Attributes(dict[str, Any]):
     __getattr__ = dict.__getitem__
 
 
+@dataclass(frozen=True)
+class Script:
+    """What happens to a run: see `Reader.play`."""
+
+    functions: Mapping[str, Function]
+    failures: Mapping[str, Sequence[AttemptStatus]]
+    cancel_after: str | None = None
+    pause_after: str | None = None
+    first: Sequence[str] = ()
+    early: Sequence[tuple[str, Json]] = ()
+    events: Sequence[tuple[str, Json]] = ()
+    lapse: Sequence[str] = ()
+
+
 class Performance:
     """One run of a graph, with its functions called right here."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        state: dict[str, Json],
-        functions: Mapping[str, Function],
-        failures: Mapping[str, Sequence[AttemptStatus]],
-        cancel_after: str | None,
-        first: Sequence[str],
-    ) -> None:
-        topology = analyse(graph)
-        assert isinstance(topology, Topology)
+    def __init__(self, graph: Graph, subgraphs: Mapping[str, Graph], state: dict[str, Json], script: Script) -> None:
         self.initial = state
-        self.functions = functions
-        self.failures = failures
-        self.cancel_after = cancel_after
-        self.first = first
+        self.script = script
+        self.graphs = {"": graph, **subgraphs}
         self.commands: list[Command] = []
-        self.run = scheduler.Run(graph, topology)
+        self.events = list(script.events)
+        blueprints = {name: Blueprint(inner, topology_of(inner)) for name, inner in subgraphs.items()}
+        self.run = scheduler.Run(graph, topology_of(graph), subgraphs=blueprints)
+        self.starts: dict[NodeRunKey, StartAttempt] = {}
         self._tell(events.RunStarted(state))
+        for event in script.early:
+            self._send(event)
 
     def play(self, order: Random | None) -> None:
+        """Go on until the run ends, or waits for what does not come."""
         while not self.run.status.is_final:
-            keys = list(self.run.active)
-            early = [key for name in self.first for key in keys if key.node == name]
-            key = early[0] if early else order.choice(keys) if order else keys[0]
-            active = self.run.active[key]
-            if active.is_waiting:
-                self._tell(events.RetryDue(key, active.attempt))
-            elif active.attempt <= len(failures := self.failures.get(key.node, ())):
-                status = failures[active.attempt - 1]
-                self._tell(events.AttemptFailed(key, active.attempt, status, Failure(status, "It broke.")))
+            active = {key: each for key, each in self.run.attempts() if not each.is_held}
+            if late := self._late(is_idle=not active):
+                self._tell(events.TimeElapsed(late))
+            elif active:
+                early = [key for name in self.script.first for key in active if name in {key.node, str(key)}]
+                key = early[0] if early else order.choice(list(active)) if order else next(iter(active))
+                self._go_on_with(key, active[key])
+            elif self.events:
+                self._send(self.events.pop(0))
             else:
-                self._tell(self._result(key, active))
-                if key.node == self.cancel_after:
-                    self._tell(events.CancelRequested())
+                return
+
+    def unpause(self) -> None:
+        self._tell(events.UnpauseRequested())
+        self.play(None)
+
+    def _go_on_with(self, key: NodeRunKey, active: scheduler.Active) -> None:
+        failures = self.script.failures.get(str(key), self.script.failures.get(key.node, ()))
+        if active.is_waiting:
+            self._tell(events.RetryDue(key, active.attempt))
+        elif active.attempt <= len(failures):
+            status = failures[active.attempt - 1]
+            self._tell(events.AttemptFailed(key, active.attempt, status, Failure(status, "It broke.")))
+        else:
+            self._tell(self._result(key, active))
+            if key.node == self.script.cancel_after:
+                self._tell(events.CancelRequested())
+            if key.node == self.script.pause_after:
+                self._tell(events.PauseRequested())
+
+    def _late(self, *, is_idle: bool) -> NodeRunKey | None:
+        """Return what is to take too long: a map or a subgraph at once, a wait if nothing else is left to be done."""
+        keys = [*self.run.maps, *self.run.inside, *(self.run.waits if is_idle and not self.events else ())]
+        return next((key for key in keys if key.node in self.script.lapse), None)
 
     def outcome(self) -> Iterator[str]:
         found: dict[NodeRunKey, str] = {}
+        forms = {NodeRunStatus.SKIPPED: "({})", NodeRunStatus.CANCELLED: "[{}]", NodeRunStatus.WAITING: "{}..."}
         for command in self.commands:
             if isinstance(command, RecordNodeRun):
-                shown = {NodeRunStatus.SKIPPED: "({})", NodeRunStatus.CANCELLED: "[{}]"}.get(command.status, "{}")
-                found[command.key] = shown.format(command.key)
-        (ended,) = (each for each in self.commands if isinstance(each, RecordRun) and each.status.is_final)
+                found[command.key] = forms.get(command.status, "{}").format(command.key)
+        (*_, ended) = (each for each in self.commands if isinstance(each, RecordRun))
         yield f"{ended.status}: {', '.join(found.values())}"
         if ended.failure:
             yield f"{ended.failure.code}: {ended.failure.message}"
         # What a conflict leaves depends on who was faster.
-        if not ended.failure or ended.failure.code != "state_conflict":
+        if ended.status.is_final and not (ended.failure and ended.failure.code == "state_conflict"):
             yield as_json(ended.state or {})
+
+    def _send(self, event: tuple[str, Json]) -> None:
+        self._tell(events.EventReceived(*event, event_id=str(len(self.commands))))
 
     def _tell(self, event: events.Event) -> None:
         self.run, commands = scheduler.step(self.run, event)
         self.commands += commands
+        self.starts |= {each.key: each for each in commands if isinstance(each, StartAttempt)}
 
     def _result(self, key: NodeRunKey, active: scheduler.Active) -> events.AttemptSucceeded:
-        node = self.run.topology.nodes[key.node]
+        graph = self.graphs[self.starts[key].graph_id or ""]
+        node = next(node for node in graph.nodes if node.name == key.node)
+        function = self.script.functions.get(key.node, nothing)
         state = Attributes(active.view.state)
-        is_entry = node.type is NodeType.LOOP and active.lap == 1
-        entered = not (is_entry and node.condition and not holds(node.condition, state))
-        changes = self.functions[key.node](state) if entered and key.node in self.functions else {}
+        if active.item is not None:
+            items = state[node.items or ""]
+            return events.AttemptSucceeded(key, active.attempt, value=function(items[active.item], state))
+        entered = not (self.starts[key].is_entry and node.condition and not holds(node.condition, state))
+        changes = function(state) if entered and node.function and not active.asks_only else {}
         after = Attributes(state | changes)
         again = holds(node.condition, after) if node.condition and entered else None
-        conditions = [self.run.graph.edges[i].condition for i in self.run.topology.outgoing[key.node]]
+        conditions = [edge.condition for edge in graph.edges if edge.source == key.node]
         answers = tuple(holds(condition, after) for condition in conditions if condition)
         ops = tuple(SetKey(name, value) for name, value in sorted(changes.items()) if state.get(name, ...) != value)
         return events.AttemptSucceeded(key, active.attempt, StateDiff(ops), entered, again, answers)
+
+
+def nothing(*_: object) -> dict[str, Json]:
+    return {}
+
+
+def topology_of(graph: Graph) -> Topology:
+    topology = analyse(graph)
+    assert isinstance(topology, Topology)
+    return topology
 
 
 class Reader:
@@ -110,10 +159,13 @@ class Reader:
 
     def __init__(self) -> None:
         self.graph = Graph("none", ())
+        self.graphs: dict[str, Graph] = {}
         self.last: Performance | None = None
 
     def show(self, document: str) -> None:
+        """Read a graph; on the page, its id is its name."""
         self.graph = parse_graph(json.loads(document), load_settings())
+        self.graphs[self.graph.name] = self.graph
 
     def play(
         self,
@@ -121,19 +173,29 @@ class Reader:
         *,
         failures: Mapping[str, int | Sequence[str]] | None = None,
         cancel_after: str | None = None,
+        pause_after: str | None = None,
         first: Sequence[str] = (),
+        early: Sequence[tuple[str, Json]] = (),
+        events: Sequence[tuple[str, Json]] = (),
+        lapse: Sequence[str] = (),
         **functions: Function,
     ) -> None:
         assert problems(self.graph, Limits()) == []
-        assert set(functions) | set(failures or {}) <= {node.name for node in self.graph.nodes if node.function}
+        inside = {node.graph_id for node in self.graph.nodes if node.graph_id}
+        subgraphs = {name: self.graphs[name] for name in sorted(inside)}
+        nodes = [node for graph in (self.graph, *subgraphs.values()) for node in graph.nodes]
+        named = {name.rpartition("/")[2].partition("#")[0] for name in {*functions, *(failures or {})}}
+        assert named <= {node.name for node in nodes if node.function}
+        assert set(lapse) <= {node.name for node in nodes}
 
         broken = {
             name: [AttemptStatus(each) for each in (["error"] * how if isinstance(how, int) else how)]
             for name, how in (failures or {}).items()
         }
+        script = Script(functions, broken, cancel_after, pause_after, first, early, events, lapse)
 
         def perform(order: Random | None) -> Performance:
-            performance = Performance(self.graph, state, functions, broken, cancel_after, first)
+            performance = Performance(self.graph, subgraphs, state, script)
             performance.play(order)
             return performance
 
@@ -144,6 +206,11 @@ class Reader:
             found = list(perform(Random(seed)).outcome())
             assert [sorted(found[0].split()), *found[1:]] == expected
         print("\n".join(lines))  # noqa: T201
+
+    def unpause(self) -> None:
+        assert self.last is not None
+        self.last.unpause()
+        print("\n".join(self.last.outcome()))  # noqa: T201
 
     def check(self) -> None:
         found = problems(self.graph, Limits()) or analyse(self.graph)
@@ -181,7 +248,13 @@ def sections() -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize(("heading", "blocks"), sections().items(), ids=sections())
 def test_examples(heading: str, blocks: list[tuple[str, str]]) -> None:
     reader = Reader()
-    names = {"play": reader.play, "check": reader.check, "waits": reader.waits, "checkpoints": reader.checkpoints}
+    names = {
+        "play": reader.play,
+        "unpause": reader.unpause,
+        "check": reader.check,
+        "waits": reader.waits,
+        "checkpoints": reader.checkpoints,
+    }
     told: list[str] = []
     runner = doctest.DocTestRunner(verbose=False)
     assert blocks
