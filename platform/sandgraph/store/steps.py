@@ -135,8 +135,8 @@ class Step:
             case RecordNodeRun():
                 self._node_run(command)
             case StartAttempt(key, attempt):
-                if attempt > 1:
-                    self._node_run(RecordNodeRun(key, NodeRunStatus.RUNNING), is_new=False)
+                # Also the first may come later than its node run: that one waited, or was a subgraph or a map.
+                self._node_run(RecordNodeRun(key, NodeRunStatus.RUNNING), is_new=False)
                 self._start(key, attempt)
             case RecordAttempt(key, attempt, status, failure):
                 self.attempts.change(

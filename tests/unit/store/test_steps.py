@@ -301,3 +301,10 @@ async def test_a_node_run_that_waits_is_in_flight(store: Store, run_id: str) -> 
     [node_run] = await store.node_runs(run_id)
     assert node_run.status is NodeRunStatus.SUCCEEDED
     assert node_run.finished_at is not None
+
+
+async def test_what_waited_runs_once_its_attempt_starts(store: Store, run_id: str) -> None:
+    await store.apply(run_id, [RecordNodeRun(WORK, NodeRunStatus.WAITING, message="The run is paused.")])
+    await store.apply(run_id, [StartAttempt(WORK, 1, VIEW)])
+    [node_run] = await store.node_runs(run_id)
+    assert (node_run.status, node_run.message, len(node_run.attempts)) == (NodeRunStatus.RUNNING, "", 1)
