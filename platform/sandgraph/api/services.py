@@ -169,7 +169,7 @@ class Place(Protocol):
 
     @property
     def position(self) -> int:
-        """From 1: how many begin before it, and one."""
+        """From 1: how many come before it, and one."""
 
     @property
     def waits_for(self) -> str:
@@ -263,7 +263,7 @@ class Runs(Protocol):
 
         Raises:
             NotFound: There is no such run, node run or attempt.
-            Conflict: It made no commit that could be held against it.
+            Conflict: It has not ended (``attempt_not_finished``), or the run cannot be made again.
         """
 
     async def place(self, run_id: str) -> Place | None:

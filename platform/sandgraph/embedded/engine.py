@@ -310,7 +310,7 @@ class WorkflowEngine:
             run_id: The run.
             node: The node.
             iteration: Which pass of it, or which item of a map.
-            attempt: Which try; without it, the one that made its commit.
+            attempt: Which try; without it, the last that ended.
             scope: Of the node run, as `status` shows it.
 
         Raises:

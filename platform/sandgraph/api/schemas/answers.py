@@ -159,7 +159,7 @@ class ForkedFrom(Answer):
     """Where a run began that was made from another one."""
 
     run_id: str = Field(description="The other one.")
-    at: int = Field(description="Its checkpoint.")
+    at: int = Field(description="The checkpoint; of a run that was resumed, its own last one when it began.")
 
 
 class RunForked(RunAccepted):
@@ -376,7 +376,9 @@ class ReplayAnswer(Answer):
     iteration: int
     scope: _Scope
     attempt: int
-    drift: list[str] = Field(description="What is not the same: names of fields of both; empty where all is.")
+    drift: list[str] = Field(
+        description="What is not the same, of `status`, `diff`, `value`, `conditions`, `failure` and `image`."
+    )
     recorded: Outcome
     replayed: Outcome
     images: Images

@@ -42,7 +42,9 @@ class EventDocument(Submitted):
     )
 
     name: Label = Field(description="What a node of type wait waits for.")
-    payload: object = Field(default=None, description="Any JSON; it comes into the state where the wait says.")
+    payload: object = Field(
+        default=None, description="Any JSON; it comes into the state where the wait says. Null is none."
+    )
     event_id: Label | None = Field(
         default=None,
         description="Unique in the run: the same id again, with the same name and payload, is the same event.",
@@ -82,7 +84,7 @@ class ReplayDocument(Submitted):
     node: Label = Field(description="The node.")
     iteration: int = Field(default=1, ge=1, le=_LARGEST, description="Which pass of it, or which item of a map.")
     attempt: int | None = Field(
-        default=None, ge=1, le=_LARGEST, description="Which try; without it, the one that made its commit."
+        default=None, ge=1, le=_LARGEST, description="Which try; without it, the last that ended."
     )
     scope: str = Field(
         default="", max_length=_LONGEST_SCOPE, description="Scope of the node run, as the run's status shows it."
