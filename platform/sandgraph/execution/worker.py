@@ -89,6 +89,12 @@ class Worker:
             failure = _too_many_values(what, left, assignment) or _too_large(what, _encoded_size(left), assignment)
             if failure is not None:
                 return Broken(AttemptStatus.RESULT_INVALID, failure, outcome.usage)
+        if isinstance(outcome, Succeeded) and assignment.job.item_key is not None:
+            # Its map's results together are bounded as it comes back; none alone may be more than a state.
+            what, result = "The item's result", {"": outcome.value}
+            failure = _too_many_values(what, result, assignment) or _too_large(what, _encoded_size(result), assignment)
+            if failure is not None:
+                return Broken(AttemptStatus.RESULT_INVALID, failure, outcome.usage)
         return outcome
 
 

@@ -97,6 +97,22 @@ def assignment(
             "would leave has more than the 50 values",
             1,
         ),
+        (
+            Job(function=Source("f", "def f(item): return 'y' * item"), item_key="items"),
+            {"items": [1000]},
+            "result_invalid",
+            "result_invalid",
+            "The item's result has 1007 bytes",
+            1,
+        ),
+        (
+            Job(function=Source("f", "def f(item): return [[0]] * item"), item_key="items"),
+            {"items": [30]},
+            "result_invalid",
+            "result_invalid",
+            "The item's result has more than the 50 values",
+            1,
+        ),
     ],
 )
 async def test_bounds(job: Job, state: dict[str, Json], status: str, code: str, words: str, leases: int) -> None:
@@ -113,6 +129,14 @@ async def test_an_attempt_within_its_bounds_succeeds() -> None:
     outcome = await (await worker_over(Watched())).perform(assignment(SETS, {"z": [1] * 48}), ignore, unexpected)
     assert isinstance(outcome, Succeeded)
     assert outcome.diff.apply({}) == {"x": 1}
+
+
+@pytest.mark.parametrize("code", ["'y' * 990", "[[0]] * 20", "None"])
+async def test_an_items_result_within_its_bounds_comes_back(code: str) -> None:
+    job = Job(function=Source("f", f"def f(item): return {code}"), item_key="items")
+    outcome = await (await worker_over(Watched())).perform(assignment(job, {"items": [1]}), ignore, unexpected)
+    assert isinstance(outcome, Succeeded)
+    assert outcome.value == eval(code)
 
 
 async def test_the_lease_is_what_the_graph_asks_for_and_ends_with_its_run() -> None:
