@@ -11,7 +11,7 @@ from sandgraph.model.events import Event, EventReceived
 from sandgraph.model.graph import Node, NodeType, OnError, Outcome
 from sandgraph.model.progress import Active, Inner, Mapped, Run, Token, Wait
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.scopes import outputs
+from sandgraph.model.scopes import outputs, same
 from sandgraph.model.state import Json, SetKey, State, StateDiff, View
 from sandgraph.model.tokens import Tokens
 
@@ -254,8 +254,12 @@ class NodeRuns(Tokens, ABC):
         self.conclude(key, node, view)
 
     def _commit_own(self, key: NodeRunKey, view: View, diff: StateDiff) -> View:
-        """Commit what no attempt changed, but the node run as a whole."""
-        return self.commit(key, None, view, diff)
+        """Commit what no attempt changed, but the node run as a whole; to set what is there already is no change."""
+        state = view.state
+        ops = (
+            op for op in diff.ops if not (isinstance(op, SetKey) and op.key in state and same(state[op.key], op.value))
+        )
+        return self.commit(key, None, view, StateDiff(tuple(ops)))
 
 
 def _kind(value: Json) -> str:

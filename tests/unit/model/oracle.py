@@ -348,7 +348,11 @@ class Oracle:
         self.ran.add(key)
         if not act.entered or not (node.function or act.changes or act.deletes or act.adds):
             return act, seen
-        changes: Changes = {**act.changes, **dict.fromkeys(act.deletes & set(there))}
+        set_anew = act.changes
+        if node.type in {NodeType.MAP, NodeType.WAIT}:
+            # Of an attempt's diff it is the sandbox that leaves out what is there already.
+            set_anew = {name: value for name, value in act.changes.items() if there.get(name, ...) != value}
+        changes: Changes = {**set_anew, **dict.fromkeys(act.deletes & set(there))}
         for name, what in act.adds.items():
             assert isinstance(what, list | int)
             changes[name] = Added(what) if name in self.reduced else _total(name, [there.get(name), what])

@@ -113,6 +113,13 @@ def test_two_maps_come_together_by_a_reducer() -> None:
     assert run.ledger.commits[1].diff.ops == (ReduceKey("results", Reducer.EXTEND, ["n"]),)
 
 
+def test_results_that_are_there_already_are_no_change() -> None:
+    graph = graph_of("start>m start>b m>j b>j j>end", mapped("m"))
+    run = play(graph, items=[1], results=[2]).expects("m#1/m", "b").succeeds("m#1/m", value=2)
+    assert run.ledger.commits[1].diff.ops == ()
+    run.succeeds("b", {"results": 3}).expects("j").sees("j", items=[1], results=3)
+
+
 # Conditions behind a map
 
 

@@ -47,6 +47,12 @@ def test_an_event_without_payload_commits_nothing() -> None:
     run.commits()
 
 
+def test_a_payload_that_is_there_already_is_no_change() -> None:
+    run = play(graph_of("start>w w>end", waiting("w")), go=1).receives("go", 1)
+    assert run.ledger.commits[1].diff.ops == ()
+    play(graph_of("start>w w>end", waiting("w")), go=1).receives("go", payload=True).completes(go=True)
+
+
 def test_what_a_payload_commits_counts_as_the_waits() -> None:
     run = play(graph_of("start>w start>b w>j b>j j>end", waiting("w"))).expects("b").receives("go", 1)
     run.succeeds("b", {"go": 2}).breaks("state_conflict", "'w' and 'b'", "'go'", go=2)
