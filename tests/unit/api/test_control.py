@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from api_world import FULL, NOW, World
+from api_world import FULL, NOW, FakeReader, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from sandgraph.api.routes import history
-from sandgraph.model.run import RunStatus
+from sandgraph.api.views import record_view
+from sandgraph.model.run import NodeRunStatus, RunStatus
 from sandgraph.model.state import DeleteKey, SetKey, StateDiff
-from sandgraph.store.records import CommitRecord
+from sandgraph.store.records import CommitRecord, JournalRecord, NodeRunRecord
 
 DOUBLE = {"name": "double", "code": "def double(state):\n    return {}\n"}
 GRAPH = {
@@ -256,6 +257,36 @@ def test_the_status_shows_node_runs_in_pages(client: TestClient, held: str) -> N
 def test_everything_about_a_node_run_names_its_scope(client: TestClient, failed: str) -> None:
     status = client.get(f"/graph/status/{failed}").json()
     assert [each["scope"] for each in status["node_runs"]] == ["", "sub#1"]
+
+
+def test_records_name_their_scope() -> None:
+    node = JournalRecord(1, NOW, "event", "node", "work", 1, None, "running", "", {}, "sub#1")
+    edge = JournalRecord(2, NOW, "event", "edge", None, None, None, "taken", "", {"scope": "sub#1"})
+    run = JournalRecord(3, NOW, "event", "run", None, None, None, "running", "", {})
+    assert [record_view(each)["scope"] for each in (node, edge, run)] == ["sub#1", "sub#1", ""]
+
+
+def test_who_is_at_work_is_told_of_all_pages(
+    client: TestClient, world: World, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = {1: NodeRunStatus.WAITING, 700: NodeRunStatus.RETRYING, 2_400: NodeRunStatus.RUNNING}
+    many = [
+        NodeRunRecord(f"n{seq}", 1, status.get(seq, NodeRunStatus.SUCCEEDED), "", None, (), NOW, NOW, first_seq=seq)
+        for seq in range(1, 2_501)
+    ]
+
+    async def node_runs(_: object, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
+        assert run_id == held
+        return many[after:][:limit]
+
+    monkeypatch.setattr(FakeReader, "node_runs", node_runs)
+    first = client.get(f"/graph/status/{held}").json()
+    assert (len(first["node_runs"]), first["next_cursor"]) == (1_000, "1000")
+    last = client.get(f"/graph/status/{held}?cursor=2000").json()
+    assert (len(last["node_runs"]), last["next_cursor"]) == (500, None)
+    assert first["current_nodes"] == last["current_nodes"] == ["n1", "n700", "n2400"]
+    world.runs.records[held] = replace(world.runs.records[held], status=RunStatus.COMPLETED, finished_at=NOW)
+    assert client.get(f"/graph/status/{held}").json()["current_nodes"] == []
 
 
 def test_attempts_tell_what_they_read(client: TestClient, held: str) -> None:
