@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +15,7 @@ from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.heart import Heart
 from sandgraph.execution.runtimes import runtimes_of
 from sandgraph.execution.worker import Worker
 from sandgraph.sandbox.pool import SandboxPool
@@ -32,6 +36,7 @@ class Platform:
         sandboxes: Where submitted code runs.
         catalog: Takes functions, tools and graphs.
         runs: Takes runs.
+        heart: Says that this process is there, and notices if another one took its place.
     """
 
     settings: Settings
@@ -39,6 +44,7 @@ class Platform:
     sandboxes: Sandboxes
     catalog: Catalog
     runs: Dispatcher
+    heart: Heart
 
 
 @asynccontextmanager
@@ -54,8 +60,11 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         EngineUnavailable: The Docker engine does not answer, or lacks the image or the runtime.
     """
     async with AsyncExitStack() as stack:
-        store = await Store.open(settings.data_dir)
+        store = await Store.open(settings.data_dir, process_id=new_process_id(), takeover_after_s=settings.lease_s)
         stack.push_async_callback(store.close)
+        heart = Heart(store, settings.lease_s)
+        heart.start()
+        stack.push_async_callback(heart.stop)
         settings = settings.model_copy(update={"deployment": settings.deployment or deployment_of(settings.data_dir)})
         if sandboxes is None:
             sandboxes = SandboxPool(settings)
@@ -66,9 +75,15 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         allowed = runtimes_of(settings, facts)
         runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed)
         stack.push_async_callback(runs.close)
+        heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
         await runs.start()
-        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs)
+        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart)
+
+
+def new_process_id() -> str:
+    """Return what names this start of the platform, and no other."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def deployment_of(data_dir: Path) -> str:

@@ -50,6 +50,15 @@ class Settings(BaseSettings):
         default=True, description="Go on with runs that were in progress when the platform stopped."
     )
     max_recoveries: int = Field(10, ge=1, le=10_000, description="Times that one run may be gone on with.")
+    lease_s: float = Field(
+        15,
+        ge=1,
+        le=3_600,
+        description="Silence after which another process may take this one's place on its data folder.",
+    )
+
+    max_run_events: int = Field(1_000, ge=1, le=1_000_000, description="Events that may be sent to one run.")
+    max_event_kb: int = Field(64, ge=1, le=65_536, description="Largest payload of an event, as JSON.")
 
     max_body_kb: int = Field(2_048, ge=1, le=262_144, description="Largest request body.")
     max_code_kb: int = Field(256, ge=1, le=16_384, description="Largest source of one function or tool.")

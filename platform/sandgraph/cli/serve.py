@@ -14,7 +14,7 @@ import uvicorn
 
 from sandgraph.api.app import create_app
 from sandgraph.bootstrap import open_platform, services_of
-from sandgraph.errors import ConfigurationError
+from sandgraph.errors import ConfigurationError, Conflict
 from sandgraph.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,16 @@ _GRACE_S = 5
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us: uvicorn's own handling ends the process before containers are removed."""
+    """A server that leaves signals to us: uvicorn's own handling ends the process before containers are removed.
+
+    Args:
+        config: Of the server.
+        lost: Is set once another process took this one's place.
+    """
+
+    def __init__(self, config: uvicorn.Config, lost: asyncio.Event) -> None:
+        super().__init__(config)
+        self.lost = lost
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,7 +44,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+async def running(settings: Settings) -> AsyncIterator[tuple[str, _Server]]:
     """Serve for the length of the block; yields the base URL and the server.
 
     Raises:
@@ -55,7 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server
                 ws_max_size=_MESSAGE_BYTES,
                 timeout_graceful_shutdown=_GRACE_S,
             )
-            server = _Server(config)
+            server = _Server(config, platform.heart.lost)
             task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             try:
                 while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
@@ -68,7 +77,11 @@ async def running(settings: Settings) -> AsyncIterator[tuple[str, uvicorn.Server
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends the grace period."""
+    """Serve until SIGTERM or SIGINT; a second signal ends the grace period.
+
+    Raises:
+        Conflict: Another process took this one's place on its data folder.
+    """
     # What was imported stays; and reading a state of a million values, which are no cycles, took four times as long
     # with the collector looking at them over and over.
     gc.freeze()
@@ -84,8 +97,14 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
         print(f"Sandgraph serves {url} - its API is described at {url}/docs", flush=True)
-        await stop.wait()
+        ends = [asyncio.create_task(event.wait()) for event in (stop, server.lost)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         logger.info("stopping", extra={"action": "stop"})
+        if server.lost.is_set():
+            message = "Another process took this one's place on its data folder, as it was not heard of for too long."
+            raise Conflict(message, code="lease_lost")
 
 
 @contextmanager

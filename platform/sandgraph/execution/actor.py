@@ -5,60 +5,88 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import tenacity
 
-from sandgraph.errors import SandgraphError, Unavailable
+from sandgraph.errors import Unavailable
+from sandgraph.execution.attempts import Attempts, Lease
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.jobs import RunPlan
-from sandgraph.execution.transport import Assignment, Transport
+from sandgraph.execution.transport import Transport
 from sandgraph.model import events, scheduler
-from sandgraph.model.commands import Command, RecordAttempt, ScheduleRetry, StartAttempt, StopAttempt
+from sandgraph.model.commands import Command, RecordAttempt, ScheduleRetry, ScheduleTimer, StartAttempt, StopAttempt
 from sandgraph.model.event_document import to_document
-from sandgraph.model.replay import Past
-from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunKey, Usage
+from sandgraph.model.replay import Past, timed
+from sandgraph.model.run import NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import State
-from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
 from sandgraph.settings import Settings
-from sandgraph.store.records import RunEvent
+from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.store import Store
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-#: Lines stored in one transaction: a few milliseconds.
-_LINES_AT_ONCE = 200
+logger = logging.getLogger(__name__)
 
 #: Seconds for which a step that the database would not take is tried again before the run is given up.
 _COMMIT_PATIENCE_S = 60
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a run is to be told: an event, or without one, those that the store keeps for it.
+
+    Attributes:
+        event: The event.
+        usage: Of the attempt that it is the end of.
+        reads: Of the same.
+        done: Is done once the event is stored, or will never be.
+    """
+
+    event: events.Event | None
+    usage: Usage | None = None
+    reads: Reads | None = None
+    done: asyncio.Future[None] | None = None
+
+    def settle(self) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
+
+
 class RunActor:
-    """Drives one run to its end, from its start or from where the platform stopped; owns its attempts and timers.
+    """Drives one run until it ends or has nothing to do but wait; owns its attempts and timers.
 
     Args:
         plan: What the run pinned.
         state: What it starts with.
         past: The run as far as it was told.
+        lease: The right to work on it.
         store: Where each step is committed before anything follows from it.
         transport: Carries attempts to a worker.
         bus: Wakes up the journal's readers.
         settings: Of the deployment.
+        is_made: Whether the run was made with this past, so that what followed from it last is to be done still.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root of a run
         self,
         plan: RunPlan,
         state: State,
         past: Past,
+        lease: Lease,
         store: Store,
         transport: Transport,
         bus: Bus,
         settings: Settings,
+        *,
+        is_made: bool = False,
     ) -> None:
         self._plan = plan
+        self._lease = lease
         self._store = store
         self._transport = transport
         self._bus = bus
@@ -66,46 +94,96 @@ class RunActor:
         self._run = past.run
         self._told = past.number
         self._past = past
-        # Bounded by what is in progress: an event an attempt, a timer each, and a cancel.
-        self._inbox: asyncio.Queue[tuple[events.Event, Usage | None]] = asyncio.Queue()
-        self._attempts: dict[tuple[NodeRunKey, int], asyncio.Task[None]] = {}
+        # Bounded by what is in progress: an event an attempt, a timer each, and what people ask for.
+        self._inbox: asyncio.Queue[_News] = asyncio.Queue()
+        self._attempts = Attempts(plan, lease, store, transport, bus, settings, self.tell)
+        self._attempts.know_results(past.run)
         self._timers: set[asyncio.TimerHandle] = set()
-        lost = past.lost()
+        self._due: dict[NodeRunKey, datetime] = {}
+        self._left = [each for each in past.commands if isinstance(each, StartAttempt)] if is_made else []
+        lost = [] if is_made else past.lost()
         # Their ends were stored when the run was interrupted.
         self._ended = {(event.key, event.attempt) for event in lost}
-        for event in lost if past.number else [events.RunStarted(state)]:
+        for event in lost if past.run.status is not RunStatus.PENDING else [events.RunStarted(state)]:
             self.tell(event)
+        self.look_for_mail()
+        #: Whether the run waits, and nobody works on it any more.
+        self.is_parked = False
+        #: Whether it hears nothing more.
+        self.is_over = False
 
-    def tell(self, event: events.Event, usage: Usage | None = None) -> None:
-        """Hand the run an event; it is taken in its turn."""
-        self._inbox.put_nowait((event, usage))
+    def tell(
+        self,
+        event: events.Event,
+        usage: Usage | None = None,
+        reads: Reads | None = None,
+        done: asyncio.Future[None] | None = None,
+    ) -> None:
+        """Hand the run an event; it is taken in its turn. ``done`` is set once it was, or never will be."""
+        self._inbox.put_nowait(_News(event, usage, reads, done))
+
+    def look_for_mail(self) -> None:
+        """Have the run told what the store keeps for it; in its turn."""
+        self._inbox.put_nowait(_News(None))
 
     async def drive(self) -> None:
-        """Run to the end. Cancelling this stops every attempt first; the run is then as the store has it.
+        """Go on until the run ends, or waits. Cancelling this stops every attempt; the run is as the store has it.
 
         Raises:
             Unavailable: The database took no step for a minute.
+            Conflict: Somebody else works on the run (``lease_lost``).
         """
-        ceiling = self._settings.run_timeout_s
-        timeout_s = min(self._plan.graph.timeout_s or ceiling, ceiling)
-        self._later(timeout_s - _seconds_since(self._past.began), events.RunTimedOut(timeout_s))
-        for key, (retry, since) in self._past.waits.items():
-            if key in self._run.active and self._run.active[key].is_waiting:
-                self._retry(retry, _seconds_since(since))
+        self._take_up()
         try:
             while not self._run.status.is_final:
-                event, usage = await self._inbox.get()
-                self._run, commands = scheduler.step(self._run, event)
-                if commands:
-                    await self._commit(event, self._news(commands), usage)
-                    self._perform(commands)
-                else:
-                    await self._record_late(event, usage)
+                if self._run.status is RunStatus.WAITING and self._inbox.empty() and await self._park():
+                    self.is_parked = True
+                    return
+                news = await self._inbox.get()
+                try:
+                    await self._hear(news)
+                finally:
+                    news.settle()
         finally:
+            self.is_over = True
             for timer in self._timers:
                 timer.cancel()
-            await self._stop_attempts()
+            await self._attempts.stop_all()
+            while not self._inbox.empty():
+                news = self._inbox.get_nowait()
+                await self._record_late(news)
+                news.settle()
             await self._end()
+
+    def _take_up(self) -> None:
+        """Begin to count the times that the run has, and what was left to be done."""
+        now = datetime.now(UTC)
+        ceiling = self._settings.run_timeout_s
+        timeout_s = min(self._plan.own.graph.timeout_s or ceiling, ceiling)
+        self._later(timeout_s - self._past.worked_s(now), events.RunTimedOut(timeout_s))
+        waiting = {key: active.attempt for key, active in self._run.attempts() if active.is_waiting}
+        for key, (retry, since) in self._past.waits.items():
+            if waiting.get(key) == retry.attempt:
+                self._retry(retry, _seconds_since(since, now))
+        for timer, since in self._past.timers.values():
+            self._limit(timer, since)
+        self._perform(self._left)
+
+    async def _hear(self, news: _News) -> None:
+        if news.event is not None:
+            await self._tell(news.event, news)
+            return
+        for each in await _patient(partial(self._store.untold_events, self._plan.run_id)):
+            if not self._run.status.is_final:
+                await self._tell(events.EventReceived(each.name, each.payload, each.event_id), news)
+
+    async def _tell(self, event: events.Event, news: _News) -> None:
+        self._run, commands = scheduler.step(self._run, event)
+        if commands:
+            await self._commit(event, self._news(commands), news)
+            self._perform(commands)
+        else:
+            await self._record_late(news)
 
     def _news(self, commands: Sequence[Command]) -> list[Command]:
         """Return the commands but the ends of attempts that are stored already."""
@@ -115,37 +193,55 @@ class RunActor:
             if not (isinstance(command, RecordAttempt) and (command.key, command.attempt) in self._ended)
         ]
 
-    async def _commit(self, event: events.Event, commands: Sequence[Command], usage: Usage | None) -> None:
+    async def _commit(self, event: events.Event, commands: Sequence[Command], news: _News) -> None:
         told = RunEvent(self._told + 1, to_document(event))
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Unavailable),
-            wait=tenacity.wait_random_exponential(0.05, max=2),
-            stop=tenacity.stop_after_delay(_COMMIT_PATIENCE_S),
-            reraise=True,
-        ):
-            with attempt:
-                await self._store.apply(self._plan.run_id, commands, usage=usage, told=told)
+        run_id, lease = self._plan.run_id, self._lease.token
+        apply = partial(self._store.apply, run_id, commands, told=told, usage=news.usage, reads=news.reads, lease=lease)
+        await _patient(apply)
         self._told = told.number
-        self._bus.publish(self._plan.run_id)
+        self._bus.publish(run_id)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         for command in commands:
             match command:
                 case StartAttempt():
-                    task = asyncio.create_task(self._attempt(command), name=f"{self._plan.run_id} {command.key}")
-                    self._attempts[command.key, command.attempt] = task
+                    self._attempts.start(command)
                 case StopAttempt(key, attempt):
-                    if task_to_stop := self._attempts.get((key, attempt)):
-                        task_to_stop.cancel()
+                    self._attempts.stop(key, attempt)
                 case ScheduleRetry():
                     self._retry(command)
+                case ScheduleTimer():
+                    self._limit(command, datetime.now(UTC))
                 case _:
                     pass
+
+    async def _park(self) -> bool:
+        """Let the run wait with nobody working on it, unless there is news; tell whether it does."""
+        run_id = self._plan.run_id
+        alive = set(timed(self._run))
+        wake_at = min((due for key, due in self._due.items() if key in alive), default=None)
+        is_parked = await _patient(partial(self._store.park_run, run_id, self._lease.token, wake_at))
+        if not is_parked:
+            self.look_for_mail()
+        elif not self._inbox.empty():
+            # It came in meanwhile. Whoever was woken for the run by now has the lease, and this one loses it.
+            self._lease.token = await _patient(partial(self._store.claim_run, run_id, self._store.process_id))
+            is_parked = False
+        return is_parked
 
     def _retry(self, command: ScheduleRetry, waited_s: float = 0.0) -> None:
         # Jitter spreads load; it guards nothing.
         wait_s = random.uniform(0, command.delay_s) if command.jitter else command.delay_s  # noqa: S311
         self._later(wait_s - waited_s, events.RetryDue(command.key, command.attempt))
+
+    def _limit(self, command: ScheduleTimer, since: datetime) -> None:
+        try:
+            due = since + timedelta(seconds=command.delay_s)
+        except OverflowError:
+            # Later than any date there is.
+            return
+        self._due[command.key] = due
+        self._later((due - datetime.now(UTC)).total_seconds(), events.TimeElapsed(command.key))
 
     def _later(self, delay_s: float, event: events.Event) -> None:
         def ring() -> None:
@@ -155,68 +251,31 @@ class RunActor:
         timer = asyncio.get_running_loop().call_later(max(0.0, delay_s), ring)
         self._timers.add(timer)
 
-    async def _attempt(self, command: StartAttempt) -> None:
-        key, number = command.key, command.attempt
-        try:
-            assignment = self._plan.assignment(command, self._settings)
-            outcome: Outcome = await self._transport.perform(assignment, self._on_lines, self._on_stopped)
-        except Exception:
-            # An attempt that ends without an event would leave its run waiting for good.
-            logger.exception("attempt failed on its way", extra={"action": "attempt_crashed"})
-            failure = Failure(AttemptStatus.LOST, "The platform failed to run this attempt; its log has the details.")
-            outcome = Broken(AttemptStatus.LOST, failure, Usage())
-        finally:
-            self._attempts.pop((key, number), None)
-        if isinstance(outcome, Succeeded):
-            event: events.Event = events.AttemptSucceeded(
-                key, number, outcome.diff, outcome.entered, outcome.again, outcome.after
-            )
-        else:
-            event = events.AttemptFailed(key, number, AttemptStatus(outcome.status), outcome.failure)
-        self.tell(event, outcome.usage)
-
-    async def _on_lines(self, assignment: Assignment, lines: Sequence[LogLine]) -> None:
-        # In parts, so that the steps of other runs find their turn in between.
-        for start in range(0, len(lines), _LINES_AT_ONCE):
-            part = lines[start : start + _LINES_AT_ONCE]
-            began = time.monotonic()
-            await self._store.append_logs(assignment.run_id, assignment.key, assignment.attempt, part)
-            self._bus.publish(assignment.run_id)
-            if len(part) == _LINES_AT_ONCE:
-                # A flood: most of the time is everybody else's. Its sandbox waits in its own write meanwhile.
-                await asyncio.sleep(2 * (time.monotonic() - began))
-
-    async def _on_stopped(self, assignment: Assignment, usage: Usage) -> None:
-        await self._record_usage(assignment.key, assignment.attempt, usage)
-
-    async def _record_usage(self, key: NodeRunKey, attempt: int, usage: Usage) -> None:
-        try:
-            await self._store.record_usage(self._plan.run_id, key, attempt, usage)
-        except SandgraphError:
-            # It is told for people; nothing depends on it.
-            logger.exception("usage not stored", extra={"action": "usage_lost", "run": self._plan.run_id})
-
-    async def _stop_attempts(self) -> None:
-        tasks = list(self._attempts.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while not self._inbox.empty():
-            await self._record_late(*self._inbox.get_nowait())
-
-    async def _record_late(self, event: events.Event, usage: Usage | None) -> None:
+    async def _record_late(self, news: _News) -> None:
         """Store what was used by an attempt that came too late to count."""
+        event, usage = news.event, news.usage
         if usage is not None and isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
-            await self._record_usage(event.key, event.attempt, usage)
+            await self._attempts.record_usage(event.key, event.attempt, usage)
 
     async def _end(self) -> None:
         try:
             await self._transport.end_run(self._plan.run_id)
         except Exception:
-            # The run is over: what it came to does not change.
+            # The run is over, or waits: what it came to does not change.
             logger.exception("run not let go", extra={"action": "end_run_failed", "run": self._plan.run_id})
 
 
-def _seconds_since(then: datetime | None) -> float:
+async def _patient(work: Callable[[], Awaitable[T]]) -> T:
+    """Do something with the database, which is tried again where it does not answer."""
+    tries = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(Unavailable),
+        wait=tenacity.wait_random_exponential(0.05, max=2),
+        stop=tenacity.stop_after_delay(_COMMIT_PATIENCE_S),
+        reraise=True,
+    )
+    return await tries(work)
+
+
+def _seconds_since(then: datetime, now: datetime) -> float:
     """Return how long ago something was stored; a clock that was set back makes it no shorter than no time."""
-    return max(0.0, (datetime.now(UTC) - then).total_seconds()) if then else 0.0
+    return max(0.0, (now - then).total_seconds())

@@ -34,6 +34,11 @@ class Bus:
         for reader in self._readers.get(run_id, ()):
             reader.ring()
 
+    def publish_all(self) -> None:
+        """Wake the readers of every run."""
+        for run_id in list(self._readers):
+            self.publish(run_id)
+
     @contextmanager
     def subscribe(self, run_id: str) -> Iterator[Subscription]:
         """Be woken by news of a run. Subscribe before the first read, or news between the two is missed."""

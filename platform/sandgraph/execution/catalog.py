@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
-from sandgraph.execution import runtimes
+from sandgraph.execution import plans, runtimes
 from sandgraph.model.graph import Graph, problems
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus
@@ -84,6 +84,7 @@ class Catalog:
             *self._runtime(graph),
             *problems(graph, self._ceiling),
             *await self._unknown_functions(graph),
+            *await plans.problems(self._store, graph, self._settings),
         ]
         if not found:
             topology = analyse(graph)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import json
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
-from sandgraph.execution import runtimes
-from sandgraph.execution.actor import RunActor
 from sandgraph.execution.bus import Bus
-from sandgraph.execution.checkpoints import RunState, read_past, read_state
-from sandgraph.execution.jobs import RunPlan
+from sandgraph.execution.checkpoints import RunState, read_state
+from sandgraph.execution.floor import Floor
+from sandgraph.execution.forks import Forks
+from sandgraph.execution.intake import Intake
+from sandgraph.execution.queue import Place
+from sandgraph.execution.replays import Replayed, Replays
+from sandgraph.execution.starting import Starter
 from sandgraph.execution.transport import Transport
-from sandgraph.execution.worker import encode_state
-from sandgraph.model import events, scheduler
-from sandgraph.model.commands import RecordRun
-from sandgraph.model.replay import Past
-from sandgraph.model.run import Failure, RunStatus
-from sandgraph.model.state import Json, has_more_values
-from sandgraph.model.topology import analyse
+from sandgraph.model import events
+from sandgraph.model.run import NodeRunKey, RunStatus
+from sandgraph.model.state import Json, StateDiff, has_more_values
 from sandgraph.settings import Settings
-from sandgraph.store.records import CodeKind, JournalRecord, RunRecord
+from sandgraph.store.records import HandedBack, JournalRecord, RunRecord, RunSummary
 from sandgraph.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -31,11 +30,34 @@ logger = logging.getLogger(__name__)
 #: Records fetched at a time for one follower: with the longest lines there are, some 2 MB.
 _PAGE = 100
 
+#: Characters of an event's name, and of its id.
+_MAX_NAME = 128
+
+#: Seconds for which a run that is unpaused may wait for its turn while the caller does.
+_PATIENCE_S = 10
+
 _CLOSING = "shutting_down"
 
 
+@dataclass(frozen=True, slots=True)
+class EventReceipt:
+    """An event that a run was sent, and stored.
+
+    Attributes:
+        run_id: The run.
+        event_id: Unique in the run.
+        name: What waits speak of.
+        is_new: Whether the run had no event of that id before.
+    """
+
+    run_id: str
+    event_id: str
+    name: str
+    is_new: bool
+
+
 class Dispatcher:
-    """Accepts, runs, cancels and follows runs.
+    """Accepts, runs, pauses, cancels, forks and follows runs.
 
     Args:
         store: Holds the truth.
@@ -49,43 +71,44 @@ class Dispatcher:
         self, store: Store, transport: Transport, settings: Settings, image: str, allowed: Sequence[str] = ()
     ) -> None:
         self._store = store
-        self._transport = transport
         self._settings = settings
-        self._image = image
-        self._runtimes = allowed
         self._bus = Bus()
-        self._queue: deque[str] = deque()
-        self._actors: dict[str, RunActor] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._cancelled_early: set[str] = set()
+        self._floor = Floor(store, Starter(store, transport, self._bus, settings, image, allowed), self._bus, settings)
+        self._intake = Intake(store, settings, image)
+        self._forks = Forks(store, settings, image)
+        self._replays = Replays(store, transport, settings, image)
         self._arriving = 0
         self._accepting = False
         self._is_closed = False
+        self._is_lost = False
 
     async def start(self) -> None:
         """Queue what an earlier process left in flight, or end it as interrupted, and begin to accept runs."""
+        left: HandedBack | None = None
         if self._settings.resume_runs:
-            self._queue.extend(await self._store.hand_back_runs())
-            logger.info("runs taken up", extra={"action": "runs_taken_up", "runs": len(self._queue)})
+            left = await self._store.hand_back_runs()
+            logger.info("runs taken up", extra={"action": "runs_taken_up", "runs": len(left.queue)})
         else:
             for run_id in await self._store.interrupt_runs():
                 logger.warning("run interrupted", extra={"action": "run_interrupted", "run": run_id})
         self._accepting = True
-        self._start_next()
+        await self._floor.open(left)
 
     async def close(self) -> None:
         """Stop every run: its containers are killed, and it goes on after the next start, or is interrupted."""
         self._accepting = False
-        self._queue.clear()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        resumes = self._settings.resume_runs
-        left = await (self._store.hand_back_runs() if resumes else self._store.interrupt_runs())
+        await self._floor.close()
+        if not self._is_lost:
+            await (self._store.hand_back_runs() if self._settings.resume_runs else self._store.interrupt_runs())
         self._is_closed = True
-        for run_id in left:
-            self._bus.publish(run_id)
+        self._bus.publish_all()
+
+    async def abandon(self) -> None:
+        """Stop every run, and store nothing: another process took this one's place, and goes on with them."""
+        self._is_lost = True
+        await self.close()
+
+    # New runs
 
     async def submit(
         self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
@@ -102,32 +125,68 @@ class Dispatcher:
             Conflict: The idempotency key was used for something else.
             Unavailable: The platform is shutting down.
         """
-        if not self._accepting:
-            raise Unavailable("The platform is shutting down and takes no more runs.", code=_CLOSING)
-        version = await self._store.graph(graph_id)
-        state = self._encoded(initial_state)
-        waiting = len(self._queue) + self._arriving
-        if waiting >= self._settings.max_queued_runs and not self._has_room():
-            raise QueueFull(f"{waiting} runs are waiting already; try again later.", retry_after_s=5)
+        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key))
+
+    async def fork(
+        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+    ) -> tuple[RunRecord, bool]:
+        """Accept a run that goes on from a checkpoint of another, which stays as it is; else as `submit`.
+
+        Args:
+            run_id: The other one; it may be in progress.
+            at: The checkpoint; 0 is the initial state.
+            changes: To the state there.
+            latest: Whether it pins functions and tools as they are by now, and not as the other did.
+            idempotency_key: As in `submit`.
+
+        Raises:
+            NotFound: There is no such run, or ``checkpoint``.
+            InvalidInput: With the changes, the state is over its limits; at ``state``.
+            Conflict: The checkpoint is none of an attempt's and cannot be changed (``commit_not_amendable``), the run
+                ended with it (``nothing_left``), or cannot be made again (``not_recoverable``).
+        """
+        making = self._forks.fork(run_id, at, changes, latest=latest, idempotency_key=idempotency_key)
+        return await self._accept(making)
+
+    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+        """Accept a run that goes on where another failed, was cancelled or interrupted: what was done stays done.
+
+        Args:
+            run_id: The other one, which stays as it is.
+            latest: Whether it pins functions and tools as they are by now, and not as the other did.
+            idempotency_key: As in `submit`.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has not ended (``run_not_finished``), is completed (``run_already_finished``), or cannot be
+                made again (``not_recoverable``).
+        """
+        return await self._accept(self._forks.resume(run_id, latest=latest, idempotency_key=idempotency_key))
+
+    async def _accept(self, making: Awaitable[tuple[RunRecord, bool]]) -> tuple[RunRecord, bool]:
+        task = asyncio.ensure_future(making)
+        try:
+            self._make_room()
+        except BaseException:
+            task.cancel()
+            raise
         self._arriving += 1
         try:
-            record, created = await self._store.create_run(
-                version,
-                initial_state,
-                functions=await self._store.latest_code(
-                    CodeKind.FUNCTION, {name for _, name in version.graph.functions()}
-                ),
-                tools=await self._store.all_tools(),
-                image=self._image,
-                idempotency_key=idempotency_key,
-                fingerprint=hashlib.sha256(graph_id.encode() + b"\0" + state).hexdigest() if idempotency_key else None,
-            )
+            record, created = await task
             if created:
-                self._queue.append(record.run_id)
+                await self._floor.enter(record)
         finally:
             self._arriving -= 1
-        self._start_next()
         return record, created
+
+    def _make_room(self) -> None:
+        if not self._accepting:
+            raise Unavailable("The platform is shutting down and takes no more runs.", code=_CLOSING)
+        waiting = len(self._floor.queue) + self._arriving
+        if waiting >= self._settings.max_queued_runs and not self._floor.has_room:
+            raise QueueFull(f"{waiting} runs are waiting already; try again later.", retry_after_s=5)
+
+    # Runs that there are
 
     async def wait(self, run_id: str, timeout_s: float) -> RunRecord:
         """Return the run once it ended, or as it is after ``timeout_s`` seconds.
@@ -138,36 +197,113 @@ class Dispatcher:
         try:
             async with asyncio.timeout(timeout_s):
                 with self._bus.subscribe(run_id) as news:
-                    while run_id in self._queue or run_id in self._tasks:
+                    while self._floor.has(run_id) or not await self._is_left(run_id):
                         await news.wait()
         except TimeoutError:
             pass
         return await self._store.run(run_id)
+
+    async def _is_left(self, run_id: str) -> bool:
+        """Tell of a run that nobody works on whether that is for good, or until the platform's next start."""
+        return not self._accepting or (await self._store.run_summary(run_id)).is_final
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Cancel a run: its containers are killed at once, and nothing they still say counts.
 
         Raises:
             NotFound: There is no such run.
-            Conflict: It has ended otherwise.
+            Conflict: It has ended otherwise (``run_already_finished``).
             Unavailable: The platform is shutting down, and the run goes on after its next start.
         """
-        if run_id in self._queue:
-            self._queue.remove(run_id)
-            self._cancelled_early.add(run_id)
-            self._own(run_id, self._drive)
-        elif run_id in self._actors:
-            self._actors[run_id].tell(events.CancelRequested())
-        elif run_id in self._tasks:
-            self._cancelled_early.add(run_id)
-        if run_id in self._tasks:
-            await asyncio.wait([self._tasks[run_id]])
+        run = await self._store.run_summary(run_id)
+        if not run.is_final:
+            await self._floor.tell(run, events.CancelRequested(), at_once=True)
+            await self._floor.left(run_id)
         record = await self._store.run(run_id)
         if not record.is_final:
             raise Unavailable("The platform is shutting down; cancel the run after its next start.", code=_CLOSING)
         if record.status is not RunStatus.CANCELLED:
-            raise Conflict(f"The run {run_id} is {record.status} already.", code="run_already_finished")
+            raise _finished(record)
         return record
+
+    async def pause(self, run_id: str) -> RunSummary:
+        """Let what runs come to its end and start nothing more, until `unpause`; a paused run stays paused.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has ended (``run_already_finished``).
+            Unavailable: The platform is shutting down.
+        """
+        return await self._set_paused(run_id, events.PauseRequested())
+
+    async def unpause(self, run_id: str) -> RunSummary:
+        """Let a paused run go on; raises as `pause`, and Unavailable where it must wait for its turn for too long."""
+        return await self._set_paused(run_id, events.UnpauseRequested())
+
+    async def _set_paused(self, run_id: str, event: events.PauseRequested | events.UnpauseRequested) -> RunSummary:
+        is_pause = isinstance(event, events.PauseRequested)
+        run = await self._store.run_summary(run_id)
+        if not run.is_final and run.paused is not is_pause and not await self._floor.note(run, event):
+            try:
+                # To pause it starts nothing; to go on it has to be its turn.
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._floor.tell(run, event, at_once=is_pause)
+            except TimeoutError:
+                message = f"The run {run_id} goes on when it is its turn; too many others are in progress."
+                raise Unavailable(message, code="run_waits_for_turn") from None
+        run = await self._store.run_summary(run_id)
+        if run.is_final:
+            raise _finished(run)
+        if run.paused is not is_pause:
+            raise Unavailable("The platform is shutting down; try again after its next start.", code=_CLOSING)
+        return run
+
+    async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> EventReceipt:
+        """Give a run an event; the first node that waits for that name takes it, now or later.
+
+        Args:
+            run_id: The run.
+            name: What waits speak of.
+            payload: What the wait gets; None for nothing.
+            event_id: The same one again is the same event; without it, each is another.
+
+        Raises:
+            NotFound: There is no such run.
+            InvalidInput: At ``name``, ``event_id`` or ``payload``.
+            Conflict: The run has ended (``run_ended``), the id is that of another event (``event_id_reused``), or the
+                run was sent as many as it may be (``too_many_events``).
+        """
+        for path, text in (("name", name), ("event_id", event_id)):
+            if text is not None and not 1 <= len(text) <= _MAX_NAME:
+                raise InvalidInput.at(path, "out_of_range", f"It must have 1 to {_MAX_NAME} characters.")
+        limit = self._settings.max_event_kb * 1024
+        # Counted first: to encode millions of values would hold everything else up.
+        if has_more_values({"payload": payload}, limit) or _size(payload) > limit:
+            raise InvalidInput.at("payload", "payload_too_large", f"It may have {limit} bytes as JSON.")
+        most = self._settings.max_run_events
+        received, is_new = await self._store.receive_event(run_id, name, payload, event_id, limit=most)
+        if received.told is None:
+            self._floor.has_mail(run_id)
+        return EventReceipt(run_id, received.event_id, received.name, is_new)
+
+    async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
+        """Run an attempt that ended again over what it saw, with the code of then, and compare; nothing is stored.
+
+        Args:
+            run_id: The run.
+            key: The node run.
+            attempt: From 1; the last one that ended without it.
+
+        Raises:
+            NotFound: There is no such run, node run or attempt.
+            Conflict: It was cancelled, lost or has not ended (``attempt_not_ended``), or the run cannot be made again
+                (``not_recoverable``).
+        """
+        return await self._replays.replay(run_id, key, attempt)
+
+    async def place(self, run_id: str) -> Place | None:
+        """Return where a run stands that waits for its turn; None for others."""
+        return self._floor.queue.place(run_id)
 
     async def state(self, run_id: str, at: int | None) -> RunState:
         """Return a run's state; see `read_state`."""
@@ -193,112 +329,12 @@ class Dispatcher:
 
     def facts(self) -> dict[str, int]:
         """Return how many runs are active and how many wait."""
-        return {"active_runs": len(self._tasks), "queued_runs": len(self._queue)}
+        return {"active_runs": self._floor.active, "queued_runs": len(self._floor.queue)}
 
-    def _encoded(self, state: Mapping[str, Json]) -> bytes:
-        """Return the JSON text of an initial state that is within its bounds."""
-        settings = self._settings
-        # Counted first: to encode millions of values would hold everything else up.
-        if has_more_values(state, settings.max_state_values):
-            message = f"The state has more than the {settings.max_state_values} values that it may have."
-            raise InvalidInput.at("initial_state", "too_many_values", message)
-        text, limit = encode_state(state), settings.max_state_kb * 1024
-        if len(text) > limit:
-            message = f"The state has {len(text)} bytes as JSON; it may have {limit}."
-            raise InvalidInput.at("initial_state", "state_too_large", message)
-        if len(state) > settings.max_state_keys:
-            message = f"The state has {len(state)} keys; it may have {settings.max_state_keys}."
-            raise InvalidInput.at("initial_state", "too_many_keys", message)
-        return text
 
-    def _has_room(self) -> bool:
-        return len(self._tasks) < self._settings.max_active_runs
+def _finished(run: RunSummary) -> Conflict:
+    return Conflict(f"The run {run.run_id} is {run.status} already.", code="run_already_finished")
 
-    def _start_next(self) -> None:
-        while self._accepting and self._queue and self._has_room():
-            run_id = self._queue.popleft()
-            self._own(run_id, self._drive)
 
-    def _own(self, run_id: str, work: Callable[[str], Awaitable[None]]) -> None:
-        """See to a run's work until it is over, however it ends."""
-
-        async def see_to_it() -> None:
-            try:
-                await work(run_id)
-            except Exception as error:
-                logger.exception("run failed inside the platform", extra={"action": "run_crashed", "run": run_id})
-                await self._give_up(run_id, error)
-            finally:
-                self._actors.pop(run_id, None)
-                self._cancelled_early.discard(run_id)
-                del self._tasks[run_id]
-                self._bus.publish(run_id)
-                self._start_next()
-
-        self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
-
-    async def _drive(self, run_id: str) -> None:
-        run = await self._store.run_summary(run_id)
-        if run.status is RunStatus.INTERRUPTED:
-            actor = await self._resumed(run_id)
-        elif run_id in self._cancelled_early:
-            await self._withdraw(run_id)
-            return
-        else:
-            actor = await self._actor(run_id)
-        if actor is None:
-            return
-        self._actors[run_id] = actor
-        if run_id in self._cancelled_early:
-            actor.tell(events.CancelRequested())
-        await actor.drive()
-
-    async def _resumed(self, run_id: str) -> RunActor | None:
-        """Return what goes on with an interrupted run; None where it had to fail instead."""
-        if not await self._store.resume_run(run_id, self._settings.max_recoveries, self._image):
-            return None
-        self._bus.publish(run_id)
-        try:
-            return await self._actor(run_id, resumes=True)
-        except Unavailable:
-            raise
-        except Exception as error:
-            logger.exception("run not recoverable", extra={"action": "run_not_recoverable", "run": run_id})
-            failure = Failure("not_recoverable", f"The run cannot go on where the platform stopped: {error}")
-            await self._store.give_up_run(run_id, failure)
-            return None
-
-    async def _actor(self, run_id: str, *, resumes: bool = False) -> RunActor | None:
-        record = await self._store.run(run_id)
-        graph = (await self._store.graph(record.graph_id)).graph
-        if message := runtimes.refusal(graph, self._runtimes):
-            # Stored when the deployment had it.
-            failure = Failure(runtimes.CODE, message)
-            if resumes:
-                await self._store.give_up_run(run_id, failure)
-            else:
-                await self._store.apply(run_id, [RecordRun(RunStatus.FAILED, failure, record.initial_state)])
-            return None
-        topology = analyse(graph)
-        if isinstance(topology, list):
-            # Stored by a version that accepted it.
-            raise InvalidInput(topology)
-        functions, tools = await self._store.run_code(run_id)
-        past = Past(scheduler.Run(graph, topology))
-        if resumes:
-            past = await read_past(self._store, record, past)
-        plan = RunPlan(run_id, graph, topology, functions, tools)
-        return RunActor(plan, record.initial_state, past, self._store, self._transport, self._bus, self._settings)
-
-    async def _withdraw(self, run_id: str) -> None:
-        record = await self._store.run(run_id)
-        failure = Failure("cancelled", "The run was cancelled before it started.")
-        await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
-
-    async def _give_up(self, run_id: str, error: Exception) -> None:
-        failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")
-        try:
-            await self._store.give_up_run(run_id, failure)
-        except Exception:
-            # The next start takes it up again.
-            logger.exception("run not marked as failed", extra={"action": "run_lost", "run": run_id})
+def _size(value: Json) -> int:
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass"))

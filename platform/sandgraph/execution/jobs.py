@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandgraph.errors import Conflict
 from sandgraph.execution.transport import Assignment
 from sandgraph.model.commands import StartAttempt
-from sandgraph.model.graph import Condition, Graph, NodeType
-from sandgraph.model.topology import Topology
+from sandgraph.model.graph import Condition, NodeType
+from sandgraph.model.progress import Blueprint
+from sandgraph.model.run import NodeRunKey
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeVersion
 from sandgraph_runner import protocol
@@ -21,43 +22,54 @@ _OPERATION_OVERHEAD = 40
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run pinned when it was accepted: graph, topology, and the code behind every name.
+    """What a run pinned when it was accepted: graphs, their topologies, and the code behind every name.
 
     Attributes:
         run_id: The run.
-        graph: Its graph version.
-        topology: That graph's shape.
+        own: Its graph version.
         functions: Registered functions by name.
         tools: Registered tools by name.
+        graphs: The graph versions that subgraphs in it run, at any depth, by their ids.
     """
 
     run_id: str
-    graph: Graph
-    topology: Topology
+    own: Blueprint
     functions: Mapping[str, CodeVersion]
     tools: Mapping[str, CodeVersion]
+    graphs: Mapping[str, Blueprint] = field(default_factory=dict)
+
+    def blueprint(self, graph_id: str | None) -> Blueprint:
+        """Return a graph that the run is in; None stands for its own."""
+        return self.own if graph_id is None else self.graphs[graph_id]
 
     def assignment(self, command: StartAttempt, settings: Settings) -> Assignment:
         """Return what the worker gets for an attempt."""
         key = command.key
-        node = self.topology.nodes[key.node]
+        blueprint = self.blueprint(command.graph_id)
+        node = blueprint.topology.nodes[key.node]
+        is_item = command.item is not None
         condition = self._condition(node.condition) if node.condition else None
         # A loop that only counts goes on whatever its edges would say: they are asked in its last iteration.
         goes_on = node.type is NodeType.LOOP and condition is None and not command.is_last
-        edges = () if goes_on else self.topology.outgoing[node.name]
-        asked = (self.graph.edges[i].condition for i in edges)
+        edges = () if goes_on or is_item else blueprint.topology.outgoing[node.name]
+        asked = (blueprint.graph.edges[i].condition for i in edges)
+        # A map's own attempt is for what its edges ask; its function runs for its items.
+        runs = not command.asks_only and (node.type is not NodeType.MAP or is_item)
         job = protocol.Job(
-            function=self._source(node.function) if node.function else None,
+            function=self._source(node.function) if node.function and runs else None,
             tools=tuple(protocol.Source(tool.name, tool.code) for tool in self.tools.values()),
             before=condition if command.is_entry else None,
             again=condition,
             is_last=command.is_last,
             after=tuple(self._condition(each) for each in asked if each),
+            item_key=node.items if is_item else None,
+            item_index=command.item or 0,
             run_id=self.run_id,
             node=key.node,
             iteration=key.iteration,
             attempt=command.attempt,
-            idempotency_key=f"{self.run_id}/{key.node}/{key.iteration}",
+            idempotency_key=idempotency_key(self.run_id, key),
+            scope=key.scope,
             max_output_bytes=node.limits.output_kb * 1024,
             max_result_bytes=settings.max_state_kb * 1024
             + settings.max_state_keys * _OPERATION_OVERHEAD
@@ -75,8 +87,8 @@ class RunPlan:
             node.limits,
             settings.max_state_kb * 1024,
             settings.max_state_values,
-            self.graph.isolation,
-            self.graph.runtime,
+            blueprint.graph.isolation,
+            blueprint.graph.runtime,
         )
 
     def _source(self, name: str) -> protocol.Source:
@@ -89,3 +101,9 @@ class RunPlan:
         if condition.function is not None:
             return protocol.Condition(function=self._source(condition.function))
         return protocol.Condition(expression=condition.expression)
+
+
+def idempotency_key(run_id: str, key: NodeRunKey) -> str:
+    """Return what is the same for every attempt of a node run, and different for any two of them."""
+    scope = f"{key.scope}/" if key.scope else ""
+    return f"{run_id}/{scope}{key.node}/{key.iteration}"

@@ -215,3 +215,53 @@ async def test_all_tools_together_have_a_limit(tmp_path: Path) -> None:
         # One may be replaced all the same.
         await catalog.register_tool("b", "#" * 1500, "")
         assert sorted(await store.all_tools()) == ["a", "b"]
+
+
+# Graphs inside graphs
+
+
+def around(graph_id: str, **options: object) -> Graph:
+    nodes = (Node("s", NodeType.START), Node("sub", NodeType.SUBGRAPH, graph_id=graph_id), Node("e", NodeType.END))
+    return Graph("around", nodes, (Edge("s", "sub"), Edge("sub", "e")), **options)  # type: ignore[arg-type]
+
+
+async def test_a_graph_may_run_one_that_was_made_before(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path) as (catalog, store, _):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        inner, _ = await catalog.create_graph(graph())
+        version, created = await catalog.create_graph(around(inner.graph_id))
+        assert created
+        assert version.graph.nodes[1].graph_id == inner.graph_id
+        _, created = await catalog.create_graph(around(version.graph_id))
+        assert created
+
+
+async def test_a_graph_may_not_run_one_that_there_is_not(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path) as (catalog, store, _):
+        assert await codes(catalog, around("graph_0")) == [("nodes[1].graph_id", "unknown_graph")]
+        assert (await store.list_graphs()).items == ()
+
+
+async def test_graphs_are_not_inside_each_other_without_end(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path) as (catalog, store, _):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        graph_id = (await catalog.create_graph(graph()))[0].graph_id
+        for _ in range(7):
+            graph_id = (await catalog.create_graph(around(graph_id)))[0].graph_id
+        assert await codes(catalog, around(graph_id)) == [("nodes[1].graph_id", "subgraphs_too_deep")]
+
+
+async def test_the_nodes_of_all_graphs_inside_each_other_are_bounded(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path, max_nodes=3) as (catalog, store, _):
+        await store.save_code(CodeKind.FUNCTION, "f", "def f(state): pass")
+        count = 1
+        graph_id = (await catalog.create_graph(graph()))[0].graph_id
+        for _ in range(6):
+            graph_id = (await catalog.create_graph(around(graph_id)))[0].graph_id
+            count += 1
+        # Seven graphs of three nodes each are in it, and its own three.
+        assert 3 * (count + 1) <= 30
+        assert (await catalog.create_graph(around(graph_id)))[1]
+        big = Graph("big", tuple(Node(f"n{n}") for n in range(28)), start_node="n0")
+        version, _ = await store.save_graph(big)
+        assert await codes(catalog, around(version.graph_id)) == [("nodes", "too_many_nodes")]

@@ -373,7 +373,7 @@ async def test_who_loses_a_race_and_cannot_be_stopped_used_something_all_the_sam
 
 
 async def test_a_store_that_keeps_no_usage_spoils_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unavailable(*_: object) -> None:
+    async def unavailable(*_: object, **__: object) -> None:
         raise Unavailable("database is locked", code="store_unavailable")
 
     async with dispatching(tmp_path, sleeps) as (dispatcher, store, transport):

@@ -1,0 +1,264 @@
+"""Where runs are worked on: gives each its turn, tells them what people ask of them, and lets those that wait rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from sandgraph.errors import Conflict, SandgraphError
+from sandgraph.execution.actor import RunActor
+from sandgraph.execution.bus import Bus
+from sandgraph.execution.queue import RunQueue, Waiting
+from sandgraph.execution.starting import NOT_OURS, Starter
+from sandgraph.execution.waker import Waker
+from sandgraph.model import events
+from sandgraph.model.run import RunStatus
+from sandgraph.settings import Settings
+from sandgraph.store.records import HandedBack, RunSummary
+from sandgraph.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Runs read at a time when the platform starts.
+_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What somebody asks of a run that nobody works on yet.
+
+    Attributes:
+        event: It is told.
+        done: Is done once it was.
+        at_once: Whether it need not wait for its turn.
+    """
+
+    event: events.Event
+    done: asyncio.Future[None]
+    at_once: bool
+
+
+class Floor:
+    """Runs in progress, and those that wait for their turn.
+
+    Args:
+        store: Holds the truth.
+        starter: Makes who drives a run.
+        bus: Wakes up the journal's readers.
+        settings: Of the deployment.
+    """
+
+    def __init__(self, store: Store, starter: Starter, bus: Bus, settings: Settings) -> None:
+        self._store = store
+        self._starter = starter
+        self._bus = bus
+        self._settings = settings
+        self._waker = Waker(store, self.wake, lambda: self.queue.is_backed_up)
+        self._actors: dict[str, RunActor] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._requests: dict[str, list[_Request]] = {}
+        self._limits: dict[str, int | None] = {}
+        self._is_open = False
+        self.queue = RunQueue()
+
+    async def open(self, left: HandedBack | None) -> None:
+        """Begin to work, with what an earlier process left."""
+        for run_id in left or ():
+            waiting = await self._waiting(await self._store.run_summary(run_id))
+            if waiting.goes_on:
+                self.queue.count(waiting.graph)
+            self.queue.add(waiting)
+        cursor: str | None = None
+        while left and left.waiting:
+            page = await self._store.list_runs(status=RunStatus.WAITING, cursor=cursor, limit=_PAGE)
+            for run in page.items:
+                self.queue.count(run.graph_name)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        self._is_open = True
+        self._waker.start()
+        self.start_next()
+
+    async def close(self) -> None:
+        """Stop every run, and return once their containers are gone."""
+        self._is_open = False
+        self.queue.clear()
+        await self._waker.stop()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for requests in self._requests.values():
+            _settle(requests)
+        self._requests.clear()
+
+    @property
+    def active(self) -> int:
+        """How many runs are worked on."""
+        return len(self._tasks)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a run could begin at once."""
+        return self.active < self._settings.max_active_runs
+
+    def has(self, run_id: str) -> bool:
+        """Tell whether a run is worked on, or waits for its turn."""
+        return run_id in self._tasks or run_id in self.queue
+
+    async def enter(self, run: RunSummary) -> None:
+        """Let a run that was accepted wait for its turn."""
+        self.queue.add(replace(await self._waiting(run), goes_on=False))
+        self.start_next()
+
+    def start_next(self) -> None:
+        """Begin to work on as many runs as may be worked on."""
+        while self._is_open and self.has_room and (waiting := self.queue.take()):
+            self._own(waiting, self._drive)
+
+    async def left(self, run_id: str) -> None:
+        """Return once nobody works on a run."""
+        if run_id in self._tasks:
+            await asyncio.wait([self._tasks[run_id]])
+
+    # What runs are told
+
+    async def tell(self, run: RunSummary, event: events.Event, *, at_once: bool) -> None:
+        """Have a run that has not ended told an event, and return once it was, or the run is over.
+
+        Args:
+            run: The run.
+            event: The event.
+            at_once: Whether it need not wait for its turn, if nobody works on it at present.
+        """
+        run_id, done = run.run_id, asyncio.get_running_loop().create_future()
+        actor = self._actors.get(run_id)
+        if actor is not None and not actor.is_over:
+            actor.tell(event, done=done)
+        elif not self._is_open:
+            return
+        else:
+            request = _Request(event, done, at_once)
+            self._requests.setdefault(run_id, []).append(request)
+            if not self.has(run_id):
+                await self.wake(run_id)
+            if not self.has(run_id):
+                # It ended meanwhile.
+                _settle(self._requests.pop(run_id, []))
+            self._hurry(run_id)
+        await asyncio.shield(done)
+
+    async def note(self, run: RunSummary, event: events.Event) -> bool:
+        """Have a run that has not begun told an event from which nothing follows yet; tell whether it had not begun."""
+        run_id = run.run_id
+        if run.status is not RunStatus.PENDING or run_id not in self.queue:
+            return False
+        number, waiting = self.queue.remove(run_id)
+
+        async def work(_: str) -> None:
+            await self._starter.note(run_id, event)
+
+        self._own(waiting, work, number)
+        await self.left(run_id)
+        return True
+
+    def has_mail(self, run_id: str) -> None:
+        """Have a run told the events that the store keeps for it, if it has begun."""
+        actor = self._actors.get(run_id)
+        if actor is not None and not actor.is_over:
+            actor.look_for_mail()
+        else:
+            # If it is parked, it is due.
+            self._waker.rearm()
+
+    async def wake(self, run_id: str) -> None:
+        """Let a parked run go on when it is its turn; nothing happens if it is no longer parked."""
+        if self.has(run_id) or not self._is_open:
+            return
+        run = await self._store.run_summary(run_id)
+        waiting = await self._waiting(run)
+        if run.status is RunStatus.WAITING and not self.has(run_id) and self._is_open:
+            self.queue.add(replace(waiting, goes_on=True))
+            self.start_next()
+
+    def _hurry(self, run_id: str) -> None:
+        """Begin with a run out of its turn, if it is asked for."""
+        if self._is_open and run_id in self.queue and any(each.at_once for each in self._requests.get(run_id, ())):
+            _, waiting = self.queue.remove(run_id)
+            if not waiting.goes_on:
+                self.queue.count(waiting.graph)
+            self._own(waiting, self._drive)
+
+    # Who works on what
+
+    def _own(self, waiting: Waiting, work: Callable[[str], Awaitable[None]], number: int | None = None) -> None:
+        """See to a run's work until it is over, however it ends; with a number, it then has its place in line again."""
+        run_id = waiting.run_id
+
+        async def see_to_it() -> None:
+            try:
+                await work(run_id)
+            except Exception as error:
+                if isinstance(error, Conflict) and error.code in NOT_OURS:
+                    logger.warning("run left to others", extra={"action": "run_left", "run": run_id})
+                else:
+                    logger.exception("run failed inside the platform", extra={"action": "run_crashed", "run": run_id})
+                    await self._starter.give_up(run_id, error)
+            finally:
+                self._leave(waiting, number)
+
+        self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
+
+    def _leave(self, waiting: Waiting, number: int | None) -> None:
+        run_id = waiting.run_id
+        actor = self._actors.pop(run_id, None)
+        del self._tasks[run_id]
+        if not self._is_open:
+            pass
+        elif number is not None:
+            self.queue.add(waiting, number)
+        elif actor is None or not actor.is_parked:
+            self.queue.ended(waiting.graph)
+            _settle(self._requests.pop(run_id, []))
+        else:
+            self._waker.rearm()
+            if run_id in self._requests:
+                self.queue.add(replace(waiting, goes_on=True))
+        self._hurry(run_id)
+        self._bus.publish(run_id)
+        self.start_next()
+
+    async def _drive(self, run_id: str) -> None:
+        actor = await self._starter.actor(run_id, lambda: self._is_cancelled(run_id))
+        if actor is None:
+            return
+        self._actors[run_id] = actor
+        for each in self._requests.pop(run_id, ()):
+            actor.tell(each.event, done=each.done)
+        await actor.drive()
+
+    def _is_cancelled(self, run_id: str) -> bool:
+        return any(isinstance(each.event, events.CancelRequested) for each in self._requests.get(run_id, ()))
+
+    async def _waiting(self, run: RunSummary) -> Waiting:
+        goes_on = run.status in {RunStatus.INTERRUPTED, RunStatus.WAITING}
+        return Waiting(run.run_id, run.graph_name, await self._limit(run.graph_id), goes_on)
+
+    async def _limit(self, graph_id: str) -> int | None:
+        # Graph versions are immutable; there are no more of them than the catalog has.
+        if graph_id not in self._limits:
+            try:
+                self._limits[graph_id] = (await self._store.graph(graph_id)).graph.max_concurrent_runs
+            except (SandgraphError, LookupError, TypeError, ValueError):
+                # It cannot be read; its runs will say so.
+                self._limits[graph_id] = None
+        return self._limits[graph_id]
+
+
+def _settle(requests: list[_Request]) -> None:
+    for each in requests:
+        if not each.done.done():
+            each.done.set_result(None)

@@ -1,0 +1,45 @@
+"""Takes new runs in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from sandgraph.execution import plans
+from sandgraph.execution.initial_state import checked_state
+from sandgraph.model.state import Json
+from sandgraph.settings import Settings
+from sandgraph.store.records import CodeKind, RunRecord
+from sandgraph.store.store import Store
+
+
+class Intake:
+    """Makes runs; whether there is room for them is the caller's to see to.
+
+    Args:
+        store: Keeps them.
+        settings: Of the deployment.
+        image: The sandboxes' image, pinned by its digest.
+    """
+
+    def __init__(self, store: Store, settings: Settings, image: str) -> None:
+        self._store = store
+        self._settings = settings
+        self._image = image
+
+    async def submit(
+        self, graph_id: str, initial_state: Mapping[str, Json], idempotency_key: str | None
+    ) -> tuple[RunRecord, bool]:
+        """Make a run of a graph; see `Dispatcher.submit`."""
+        version = await self._store.graph(graph_id)
+        state = checked_state(initial_state, self._settings, "initial_state")
+        graphs = [version.graph, *(await plans.nested_graphs(self._store, version.graph)).values()]
+        return await self._store.create_run(
+            version,
+            initial_state,
+            functions=await self._store.latest_code(CodeKind.FUNCTION, plans.functions_of(graphs)),
+            tools=await self._store.all_tools(),
+            image=self._image,
+            idempotency_key=idempotency_key,
+            fingerprint=hashlib.sha256(graph_id.encode() + b"\0" + state).hexdigest() if idempotency_key else None,
+        )
