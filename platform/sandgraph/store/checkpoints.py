@@ -14,7 +14,7 @@ from sandgraph.model.commands import RecordCommit
 from sandgraph.model.history import state_at, writers_at
 from sandgraph.model.state import Parents, StateDiff, past
 from sandgraph.store import tables
-from sandgraph.store.bulk import insert_rows
+from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import Checkpoint
 
 #: Commits along a trunk from one whole state to the next: no state is more than that many diffs from one.
@@ -24,9 +24,8 @@ _COMMIT = tables.state_commit.c
 _KEPT = tables.checkpoint.c
 _MAX = 2**63 - 1
 
-# Made once: making one takes longer than SQLite needs to run it.
-_INSERT_COMMITS = insert(tables.state_commit)
-_INSERT_CHECKPOINTS = insert(tables.checkpoint)
+_INSERT_COMMITS = Prepared(insert(tables.state_commit))
+_INSERT_CHECKPOINTS = Prepared(insert(tables.checkpoint))
 
 Values = dict[str, object]
 
@@ -66,9 +65,9 @@ def rows(command: RecordCommit) -> list[Values]:
 def write(connection: Connection, run_id: str, commits: Sequence[Values], kept: Sequence[Values]) -> None:
     """Store rows that `commit_row` and `rows` made."""
     if commits:
-        insert_rows(connection, _INSERT_COMMITS, [{"run_id": run_id, **values} for values in commits])
+        _INSERT_COMMITS.run(connection, [{"run_id": run_id, **values} for values in commits])
     if kept:
-        connection.execute(_INSERT_CHECKPOINTS, [{"run_id": run_id, **values} for values in kept])
+        _INSERT_CHECKPOINTS.run(connection, [{"run_id": run_id, **values} for values in kept])
 
 
 def read(connection: Connection, run_id: str, at: int) -> Checkpoint:

@@ -60,6 +60,8 @@ class Database:
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bound = _LOG_BYTES
         self._closing: asyncio.Future[None] | None = None
+        # Kept from one transaction to the next: to take it from its pool takes as long as to store a step.
+        self._writing: Connection | None = None
 
     @classmethod
     async def open(
@@ -161,7 +163,7 @@ class Database:
         """
 
         def transaction() -> T:
-            with _translated(), self._write_engine.begin() as connection:
+            with _translated(), self._written() as connection:
                 processes.check(connection, self.process_id)
                 done = work(connection, *args, **kwargs)
             self._cut_log()
@@ -193,6 +195,24 @@ class Database:
             raise Unavailable("The store is closed.", code="store_unavailable")
         return asyncio.wrap_future(pool.submit(transaction))
 
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[Connection]:
+        """Yield the one connection that writes, in a transaction."""
+        if self._writing is None:
+            self._writing = self._write_engine.connect()
+        try:
+            with self._writing.begin():
+                yield self._writing
+        except BaseException:
+            # Whatever state it is in, the next transaction begins with a clean one.
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.close()
+
     def _cut_log(self) -> None:
         """Cut the write-ahead log back, where readers that overlap without end kept SQLite from doing so by itself."""
         # Nothing is lost where it fails: what the log holds is stored.
@@ -200,6 +220,7 @@ class Database:
             size = self._log.stat().st_size
             if size <= self._log_bound:
                 return
+            self._let_go()
             with contextlib.closing(self._write_engine.raw_connection()) as connection:
                 cursor = connection.cursor()
                 cursor.execute(f"PRAGMA busy_timeout = {_LOG_PATIENCE_MS}")
@@ -211,6 +232,7 @@ class Database:
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        self._let_go()
         if self._is_registered:
             # Where that fails, the lock alone says that the folder is free.
             with contextlib.suppress(DatabaseError, sqlite3.Error), self._write_engine.begin() as connection:
@@ -245,7 +267,8 @@ def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str])
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # Past SQLAlchemy, as it is part of every transaction.
+        sqlite_of(connection).execute(begin)
 
     return engine
 
@@ -254,7 +277,7 @@ def _engine(path: Path, *, connections: int, begin: str, pragmas: Sequence[str])
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (IntegrityError, ProgrammingError, sqlite3.IntegrityError):
+    except (IntegrityError, ProgrammingError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
     except (DatabaseError, sqlite3.Error) as error:
         raise Unavailable(f"The database does not answer: {_reason(error)}.", code="store_unavailable") from error

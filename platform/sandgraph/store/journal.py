@@ -9,15 +9,14 @@ from heapq import merge
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.journal import Entry
 from sandgraph.model.run import LogLine, NodeRunKey
 from sandgraph.model.state import Json
 from sandgraph.store import tables
-from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now, to_json
+from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import JournalRecord
 
 #: A longer diff, as JSON, is not repeated in the journal.
@@ -32,8 +31,8 @@ _MAX_INTEGER = 2**63 - 1
 
 # Made once: making one takes longer than SQLite needs to run it.
 _LAST = select(tables.run.c.last_seq, tables.run.c.lease).where(tables.run.c.id == bindparam("run_id"))
-_INSERT_EVENTS = insert(tables.event)
-_INSERT_LOGS = insert(tables.log_record)
+_INSERT_EVENTS = Prepared(insert(tables.event))
+_INSERT_LOGS = Prepared(insert(tables.log_record))
 
 
 def advance(
@@ -52,7 +51,7 @@ def advance(
     parameters |= {"key_id": run_id, "records": records}
     if lease is not None:
         parameters["key_lease"] = lease
-    last = connection.scalar(_advance_statement(tuple(changes), is_leased=lease is not None), parameters)
+    last = _advance_statement(tuple(changes), is_leased=lease is not None).scalar(connection, parameters)
     if last is None:
         last_number(connection, run_id, lease)
         return None
@@ -60,7 +59,7 @@ def advance(
 
 
 @cache
-def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> ReturningUpdate[Any]:
+def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> Prepared:
     run = tables.run.c
     changes: dict[str, Any] = {name: bindparam(f"new_{name}", type_=tables.run.c[name].type) for name in columns}
     if "started_at" in changes:
@@ -69,7 +68,8 @@ def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> Returnin
     statement = update(tables.run).where(run.id == bindparam("key_id"), run.finished_at.is_(None))
     if is_leased:
         statement = statement.where(run.lease == bindparam("key_lease"))
-    return statement.values(last_seq=run.last_seq + bindparam("records"), **changes).returning(run.last_seq)
+    changes["last_seq"] = run.last_seq + bindparam("records")
+    return Prepared(statement.values(changes).returning(run.last_seq))
 
 
 def last_number(connection: Connection, run_id: str, lease: int | None = None) -> int:
@@ -91,7 +91,7 @@ def insert_events(connection: Connection, run_id: str, first_seq: int, events: S
     """Store events, numbered from ``first_seq``."""
     rows = [_event_row(run_id, seq, entry, ts) for seq, entry in enumerate(events, first_seq)]
     if rows:
-        insert_rows(connection, _INSERT_EVENTS, rows)
+        _INSERT_EVENTS.run(connection, rows)
 
 
 def append_event(connection: Connection, run_id: str, entry: Entry, changes: Mapping[str, object]) -> None:
@@ -135,7 +135,7 @@ def append_logs(
         }
         for seq, line in enumerate(lines, last - len(lines) + 1)
     ]
-    insert_rows(connection, _INSERT_LOGS, rows)
+    _INSERT_LOGS.run(connection, rows)
     return last
 
 

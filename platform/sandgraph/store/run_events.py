@@ -12,16 +12,15 @@ from sandgraph.model.commands import Command, RecordCommit
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.store import journal, tables
-from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now
+from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import RunEvent, StoredEvent
 
 _ROW = tables.run_event.c
 _COMMIT = tables.state_commit.c
 
-# Made once: making one takes longer than SQLite needs to run it.
-_INSERT = insert(tables.run_event)
-_INSERT_NEW = sqlite.insert(tables.run_event).on_conflict_do_nothing(index_elements=["run_id", "number"])
+_INSERT = Prepared(insert(tables.run_event))
+_INSERT_NEW = Prepared(sqlite.insert(tables.run_event).on_conflict_do_nothing(index_elements=["run_id", "number"]))
 _DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
 
 
@@ -34,7 +33,7 @@ def add(
         Conflict: The run was told something else under that number: somebody else works on it. Or the lease of an event
             that is not new is over.
     """
-    if connection.execute(_INSERT_NEW, _rows(run_id, [told], commands)).rowcount:
+    if _INSERT_NEW.run(connection, _rows(run_id, [told], commands)):
         return True
     journal.last_number(connection, run_id, lease)
     if connection.scalar(_DOCUMENT, {"run_id": run_id, "number": told.number}) != dict(told.document):
@@ -45,7 +44,7 @@ def add(
 
 def add_all(connection: Connection, run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> None:
     """Store events that are new, with the commits that they made, which are among the commands."""
-    insert_rows(connection, _INSERT, _rows(run_id, told, commands))
+    _INSERT.run(connection, _rows(run_id, told, commands))
 
 
 def _rows(run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> list[dict[str, object]]:

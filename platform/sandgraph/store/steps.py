@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import BindParameter, Connection, Table, bindparam, func, insert, update
+from sqlalchemy import Connection, bindparam, insert, update
 
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import (
@@ -23,91 +23,21 @@ from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
 from sandgraph.store import checkpoints, journal, received_events, run_events, tables
-from sandgraph.store.bulk import insert_rows
 from sandgraph.store.columns import now
 from sandgraph.store.records import Reads, RunEvent
+from sandgraph.store.rows import ATTEMPTS, NODE_RUNS, Rows, Values
 
 IN_FLIGHT = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
 
 #: A node run begins with one of these, unless it goes on: then an attempt is started.
 _BEGINNINGS = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.SKIPPED}
 
-Values = dict[str, object]
-
-
-class _Table:
-    """Statements of a table, made once: making one takes longer than SQLite needs to run it.
-
-    Args:
-        table: The table.
-        key: Columns that tell its rows apart in a run.
-        changes: Columns that an update sets.
-        fills: Columns that an update sets, but to null.
-    """
-
-    def __init__(
-        self, table: Table, key: tuple[str, ...], changes: tuple[str, ...], fills: tuple[str, ...] = ()
-    ) -> None:
-        self.name = table.name
-        self.key = key
-        self.insert = insert(table)
-        self.update = (
-            update(table)
-            .where(*(table.c[name] == bindparam(f"key_{name}") for name in ("run_id", *key)))
-            .values({name: bindparam(f"new_{name}") for name in changes})
-            .values({name: func.coalesce(_parameter(table, name), table.c[name]) for name in fills})
-        )
-
-
-def _parameter(table: Table, name: str) -> BindParameter[object]:
-    return bindparam(f"new_{name}", type_=table.c[name].type)
-
-
-_NODE_RUNS = _Table(tables.node_run, ("scope", "node", "iteration"), ("status", "message", "failure", "finished_at"))
-_ATTEMPTS = _Table(
-    tables.attempt,
-    ("scope", "node", "iteration", "attempt"),
-    ("status", "failure", "finished_at"),
-    fills=("usage", "reads"),
-)
 _USAGE = (
     update(tables.attempt)
-    .where(*(tables.attempt.c[name] == bindparam(f"key_{name}") for name in ("run_id", *_ATTEMPTS.key)))
+    .where(*(tables.attempt.c[name] == bindparam(f"key_{name}") for name in ("run_id", *ATTEMPTS.key)))
     .where(tables.attempt.c.usage.is_(None))
     .values(usage=bindparam("new_usage", type_=tables.attempt.c.usage.type))
 )
-
-
-@dataclass(slots=True)
-class _Rows:
-    """What one step inserts into a table, and what it changes there; a row begun and ended in it is written once."""
-
-    table: _Table
-    inserts: dict[tuple[object, ...], Values] = field(default_factory=dict)
-    updates: dict[tuple[object, ...], Values] = field(default_factory=dict)
-
-    def begin(self, values: Values) -> None:
-        self.inserts[tuple(values[name] for name in self.table.key)] = values
-
-    def change(self, key: tuple[object, ...], values: Values) -> None:
-        if key in self.inserts:
-            self.inserts[key].update(values)
-        else:
-            self.updates[key] = values
-
-    def write(self, connection: Connection, run_id: str) -> None:
-        if self.inserts:
-            rows = [{"run_id": run_id, **values} for values in self.inserts.values()]
-            insert_rows(connection, self.table.insert, rows)
-        if self.updates:
-            rows = [self._parameters(run_id, key, values) for key, values in self.updates.items()]
-            if connection.execute(self.table.update, rows).rowcount != len(rows):
-                missing = ", ".join(map(str, self.updates))
-                raise LookupError(f"the run {run_id} has no {self.table.name} of one of these: {missing}")
-
-    def _parameters(self, run_id: str, key: tuple[object, ...], values: Values) -> Values:
-        named: Values = {f"key_{name}": value for name, value in zip(self.table.key, key, strict=True)}
-        return {"key_run_id": run_id, **named, **{f"new_{name}": value for name, value in values.items()}}
 
 
 @dataclass(slots=True)
@@ -122,8 +52,8 @@ class Step:
     ts: datetime
     run: Values = field(default_factory=dict)
     final_state: State | None = None
-    node_runs: _Rows = field(default_factory=lambda: _Rows(_NODE_RUNS))
-    attempts: _Rows = field(default_factory=lambda: _Rows(_ATTEMPTS))
+    node_runs: Rows = field(default_factory=lambda: Rows(NODE_RUNS))
+    attempts: Rows = field(default_factory=lambda: Rows(ATTEMPTS))
     commits: list[Values] = field(default_factory=list)
     checkpoints: list[Values] = field(default_factory=list)
 

@@ -1,0 +1,69 @@
+"""Statements that every step runs: SQLAlchemy compiles each once, and the driver gets its text.
+
+SQLAlchemy's part of a short statement takes several times as long as SQLite's. What is said here of the driver is all
+that is said of it: another database needs another way from a connection to its cursor, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+from sandgraph.store.columns import UtcTime, sqlite_of
+
+_Bind = Callable[[Any], object]
+
+
+class Prepared:
+    """A statement of Core that is run many times; values pass through the types of their columns.
+
+    Args:
+        statement: Each of its parameters needs a value each time; an insert has one for each column.
+    """
+
+    def __init__(self, statement: Insert | Update | Delete | Select[Any]) -> None:
+        self._statement = statement
+        self._compiled: tuple[str, tuple[tuple[str, _Bind | None], ...]] | None = None
+
+    def run(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> int:
+        """Run it for each row of values, and return how many rows of the table it changed."""
+        text, binds = self._compile(connection.dialect)
+        values = [_bound(row, binds) for row in rows]
+        try:
+            return sqlite_of(connection).executemany(text, values).rowcount
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(text, None, error) from error
+
+    def scalar(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - as the driver has it
+        """Run it, and return the first value of its first row, as the database has it; None where there is no row."""
+        text, binds = self._compile(connection.dialect)
+        # All of them: a statement that changes something is done only once it has said all it has to say.
+        found = sqlite_of(connection).execute(text, _bound(values, binds)).fetchall()
+        return found[0][0] if found else None
+
+    def _compile(self, dialect: Dialect) -> tuple[str, tuple[tuple[str, _Bind | None], ...]]:
+        if self._compiled is None:
+            compiled = self._statement.compile(dialect=dialect)
+            if not isinstance(compiled, SQLCompiler):
+                raise TypeError(f"no statement of SQL: {compiled}")
+            names = compiled.positiontup or ()
+            binds = tuple((name, _bind(compiled.binds[name].type, dialect)) for name in names)
+            self._compiled = str(compiled), binds
+        return self._compiled
+
+
+def _bound(values: Mapping[str, object], binds: Iterable[tuple[str, _Bind | None]]) -> list[object]:
+    return [values[name] if bind is None else bind(values[name]) for name, bind in binds]
+
+
+def _bind(type_: TypeEngine[Any], dialect: Dialect) -> _Bind | None:
+    bind = type_.dialect_impl(dialect).bind_processor(dialect)
+    # All rows of a step have one time.
+    return lru_cache(64)(bind) if bind is not None and isinstance(type_, UtcTime) else bind
