@@ -62,7 +62,7 @@ _STATEMENTS = {
             finished_at DATETIME,
             CONSTRAINT pk_node_run PRIMARY KEY (run_id, scope, node, iteration),
             CONSTRAINT fk_node_run_run_id FOREIGN KEY(run_id) REFERENCES run (id)
-        )
+        ) WITHOUT ROWID
         """,
         """
         INSERT INTO node_run (run_id, node, iteration, first_seq, status, message, failure, started_at, finished_at)
@@ -85,7 +85,7 @@ _STATEMENTS = {
             CONSTRAINT pk_attempt PRIMARY KEY (run_id, scope, node, iteration, attempt),
             CONSTRAINT fk_attempt_run_id_scope_node_iteration FOREIGN KEY(run_id, scope, node, iteration)
                 REFERENCES node_run (run_id, scope, node, iteration)
-        )
+        ) WITHOUT ROWID
         """,
         """
         INSERT INTO attempt (run_id, node, iteration, attempt, status, failure, usage, started_at, finished_at)
@@ -112,7 +112,7 @@ _STATEMENTS = {
                 FOREIGN KEY(run_id, scope, node, iteration, attempt)
                 REFERENCES attempt (run_id, scope, node, iteration, attempt),
             CONSTRAINT uq_state_commit_run_id_scope_node_iteration UNIQUE (run_id, scope, node, iteration)
-        )
+        ) WITHOUT ROWID
         """,
         """
         INSERT INTO state_commit (run_id, number, parents, node, iteration, attempt, diff, created_at)

@@ -2,7 +2,7 @@
 
 Statements are Core's: these classes declare the schema, and validate nothing (a table class of SQLModel never does).
 Rows that change often are narrow: SQLite writes a changed row anew as a whole, so states and diffs have tables of their
-own.
+own. What a step writes has no row ids: with one tree a table instead of two, it dirties fewer pages.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class NodeRunRow(_Table, table=True):
     """One node in one iteration."""
 
     __tablename__ = "node_run"
-    __table_args__ = (Index(None, "run_id", "first_seq"),)
+    __table_args__ = (Index(None, "run_id", "first_seq"), {"sqlite_with_rowid": False})
 
     run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
     scope: str = Field("", primary_key=True, sa_type=SafeText, sa_column_kwargs=_EMPTY)
@@ -165,6 +165,7 @@ class AttemptRow(_Table, table=True):
             ["run_id", "scope", "node", "iteration"],
             ["node_run.run_id", "node_run.scope", "node_run.node", "node_run.iteration"],
         ),
+        {"sqlite_with_rowid": False},
     )
 
     run_id: str = Field(primary_key=True, sa_type=SafeText)
@@ -196,6 +197,7 @@ class StateCommitRow(_Table, table=True):
         # A state diff is committed once, by one attempt.
         UniqueConstraint("run_id", "scope", "node", "iteration"),
         Index(None, "run_id", "node", "number"),
+        {"sqlite_with_rowid": False},
     )
 
     run_id: str = Field(primary_key=True, sa_type=SafeText)

@@ -91,7 +91,7 @@ def tables_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
         return {
             f"{name} {what}": sorted(database.execute(f"PRAGMA {what}({name})"), key=str)
             for name in names
-            for what in ("table_xinfo", "foreign_key_list", "index_list", "index_info")
+            for what in ("table_list", "table_xinfo", "foreign_key_list", "index_list", "index_info")
         }
 
 
