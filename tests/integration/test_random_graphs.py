@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from random_programs import SOURCES, expect, make
+from random_programs import SOURCES, Program, expect, make, with_ids
 from served import Served
 
 from sandgraph.api.app import create_app
@@ -46,19 +46,43 @@ async def test_a_run_comes_to_what_its_graph_means(client: httpx2.AsyncClient, s
     result = (await client.post("/graph/run", json=body)).json()
     run_id = result["run_id"]
     status = (await client.get(f"/graph/status/{run_id}")).json()
-    _judge(seed, result, status)
+    _judge(program, result, status)
     newest = (await client.get(f"/graph/state/{run_id}")).json()
     assert newest["data"] == result["final_state"]["data"]
 
 
-@pytest.mark.parametrize("seed", range(100, 110))
-async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
+    client: httpx2.AsyncClient, seed: int
+) -> None:
+    program = make(seed, rich=True)
+    ids: dict[str, str] = {}
+    for name, document in program.subgraphs.items():
+        created = await client.post("/graph/create", json=with_ids(document, ids))
+        assert created.status_code == 201, created.text
+        ids[name] = created.json()["graph_id"]
+    created = await client.post("/graph/create", json=with_ids(program.graph, ids))
+    assert created.status_code == 201, created.text
+    body = {"graph_id": created.json()["graph_id"], "initial_state": program.state}
+    result = (await client.post("/graph/run", json=body)).json()
+    status = (await client.get(f"/graph/status/{result['run_id']}")).json()
+    _judge(program, result, status)
+    newest = (await client.get(f"/graph/state/{result['run_id']}")).json()
+    assert newest["data"] == result["final_state"]["data"]
+
+
+@pytest.mark.parametrize(("seed", "rich"), [(seed, seed % 2 == 1) for seed in range(100, 112)])
+async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int, *, rich: bool) -> None:
     settings = load_settings(data_dir=tmp_path, deployment="random-graphs")
-    program, order = make(seed), Random(seed)
+    program, order = make(seed, rich=rich), Random(seed)
     async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
         for name, code in SOURCES.items():
             await platform.catalog.register_function(name, code)
-        version, _ = await platform.catalog.create_graph(parse_graph(program.graph, settings))
+        ids: dict[str, str] = {}
+        for name, document in program.subgraphs.items():
+            inner, _ = await platform.catalog.create_graph(parse_graph(with_ids(document, ids), settings))
+            ids[name] = inner.graph_id
+        version, _ = await platform.catalog.create_graph(parse_graph(with_ids(program.graph, ids), settings))
         run_id = (await platform.runs.submit(version.graph_id, program.state))[0].run_id
         await asyncio.sleep(order.uniform(0, 0.04))
     for _ in range(3):
@@ -68,7 +92,7 @@ async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int) -> 
         run = await platform.runs.wait(run_id, 60)
         node_runs = await platform.store.node_runs(run_id)
         data = (await platform.runs.state(run_id, None)).data
-    _judge(seed, outcome_view(run, data, node_runs), run_view(run, node_runs))
+    _judge(program, outcome_view(run, data, node_runs), run_view(run, node_runs))
 
 
 @pytest.mark.docker
@@ -79,7 +103,7 @@ def test_it_comes_to_the_same_in_containers_and_its_records_tell_all(served: Ser
         program = make(seed)
         result = served.run(program.graph, program.state)
         status = served.get(f"/graph/status/{result['run_id']}")
-        _judge(seed, result, status)
+        _judge(program, result, status)
         states = {
             at: served.get(f"/graph/state/{result['run_id']}?at={at}")["data"]
             for at in range(status["last_commit"] + 1)
@@ -87,17 +111,19 @@ def test_it_comes_to_the_same_in_containers_and_its_records_tell_all(served: Ser
         _judge_records(program.state, served.journal(result["run_id"]), states)
 
 
-def _judge(seed: int, result: Json, status: Json) -> None:
-    expected = expect(make(seed))
+def _judge(program: Program, result: Json, status: Json) -> None:
+    expected = expect(program)
     assert result["error"] is None if not expected.codes else result["error"]["code"] in expected.codes
     assert result["status"] == status["status"] == ("failed" if expected.codes else "completed")
     log = result["final_state"]["execution_log"]
-    assert Counter((run["node"], run["iteration"]) for run in status["node_runs"]).most_common(1)[0][1] == 1
-    assert {entry["node"] for entry in log} == {run["node"] for run in status["node_runs"]}
+    runs = status["node_runs"]
+    assert Counter((run["scope"], run["node"], run["iteration"]) for run in runs).most_common(1)[0][1] == 1
+    assert {entry["node"] for entry in log} == {run["node"] for run in runs}
     if not expected.codes:
         assert result["final_state"]["data"] == expected.data
-        ran = Counter(run["node"] for run in status["node_runs"] if run["status"] == "succeeded")
-        assert {name: times for name, times in ran.items() if name.split()[0] not in {"start", "end"}} == expected.ran
+        ran = [run for run in runs if run["status"] == "succeeded" and run["node"].split()[0] not in {"start", "end"}]
+        assert Counter(run["node"] for run in ran if not run["scope"]) == expected.ran
+        assert sum(bool(run["scope"]) for run in ran) == expected.inside
         assert status["last_commit"] == expected.commits
 
 

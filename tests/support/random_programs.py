@@ -1,8 +1,9 @@
 """Random graphs with what must come of running them, said a second time without graphs: as nested Python.
 
-A program is a tree of steps, forks and repetitions. It is written down twice: as a graph document, and as a walk over
-the tree itself, where a view is the set of the commits that a branch has seen, and a key's value is that of the one
-commit that no other commit of the view supersedes.
+A program is a tree of steps, forks and repetitions; a rich one has maps, timers and programs inside it, too. It is
+written down twice: as a graph document, and as a walk over the tree itself, where a view is the set of the commits that
+a branch has seen, and a key's value is that of the one commit that no other commit of the view supersedes; or with a
+reducer, what all of them come to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 import random
 import zlib
 from collections import Counter
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,10 +40,28 @@ SOURCES = {f"mix_{i}": _MIX.format(i) for i in range(KEYS)} | {
 
 BODIES = [name for name in SOURCES if name != "is_even"]
 
+#: What is added to, and how it comes together: in ways for which no order matters.
+REDUCERS = {"total": "add", "top": "max", "low": "min", "seen": "merge"}
+
+SOURCES |= {
+    "tally": """
+import json, zlib
+
+def tally(state):
+    drawn = zlib.crc32(json.dumps([state.node, state.iteration, state.to_dict()], sort_keys=True).encode())
+    state.set("total", state.get("total", 0) + drawn % 7 - 3)
+    state.set("top", max(state.get("top", drawn % 50), drawn % 100))
+    state.set("low", min(state.get("low", drawn % 100), drawn % 50))
+    state.set("seen", {**state.get("seen", {}), state.node: state.iteration})
+""",
+    "weigh": "def weigh(item):\n    return item * 2 + 1\n",
+    "weigh_more": "def weigh_more(item, state):\n    return [item, state.get('k1', 0)]\n",
+}
+
 _EXPRESSIONS = (
     "state.k0 % 3 != 1 if 'k0' in state else True",
     "state.get('k1', 7) % 4 < 2",
-    "sum(state.to_dict().values()) % 3 == 0",
+    "sum(value for value in state.to_dict().values() if isinstance(value, int)) % 3 == 0",
     "len(state.keys()) > 2",
 )
 Condition = str | dict[str, str]
@@ -56,13 +77,15 @@ class TooLong(Exception):
 
 @dataclass
 class Step:
-    """A node; of ``lap_condition``, a loop."""
+    """A node; of ``lap_condition``, a loop; with ``into``, a map; with ``wait_s``, a timer."""
 
     name: str
     function: str | None
     lap_condition: Condition | None = None
     max_laps: int = 1
     on_max: str = "exit"
+    into: str | None = None
+    wait_s: float | None = None
 
 
 @dataclass
@@ -93,22 +116,41 @@ class Repeat:
     after: Step
 
 
-Part = Step | Fork | Repeat
+@dataclass
+class Inside:
+    """A subgraph."""
+
+    name: str
+    sequence: Sequence
+
+
+Part = Step | Fork | Repeat | Inside
 
 
 @dataclass
 class Program:
     seed: int
     sequence: Sequence
-    state: dict[str, int]
+    state: Json
     ends: int
     graph: Json = field(default_factory=dict)
+    subgraphs: dict[str, Json] = field(default_factory=dict)
+    """By the names that stand for their ids: what is inside of others comes before these."""
 
 
-def make(seed: int) -> Program:
+def with_ids(document: Json, ids: Mapping[str, str]) -> Json:
+    """Return a document with the ids of the graphs that were created."""
+    document = deepcopy(document)
+    for node in document["nodes"]:
+        if "graph_id" in node:
+            node["graph_id"] = ids[node["graph_id"]]
+    return document
+
+
+def make(seed: int, *, rich: bool = False) -> Program:
     """Return a random program, the same for the same seed, that is over soon."""
     for attempt in range(1_000):
-        program = _Maker(random.Random(f"{seed}/{attempt}")).program(seed)
+        program = _Maker(random.Random(f"{seed}/{attempt}"), rich=rich).program(seed)
         try:
             expectation = expect(program)
         except TooLong:
@@ -119,22 +161,38 @@ def make(seed: int) -> Program:
 
 
 class _Maker:
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, *, rich: bool) -> None:
         self.chance = chance
+        self.rich = rich
         self.count = 0
 
     def program(self, seed: int) -> Program:
-        state = {f"k{i}": self.chance.randrange(100) for i in range(self.chance.randint(0, 3))}
+        state: Json = {f"k{i}": self.chance.randrange(100) for i in range(self.chance.randint(0, 3))}
+        if self.rich:
+            state["items"] = list(range(self.chance.randint(0, 4)))
         ends = self.chance.choice([0, 1, 1, 2])
         program = Program(seed, self.sequence(3, self.chance.randint(2, 4)), state, ends)
-        program.graph = _Writer(program).document()
+        writer = _Writer(
+            program, {"state": {key: {"reducer": how} for key, how in REDUCERS.items()}} if self.rich else {}
+        )
+        program.graph = writer.document(program.sequence, program.ends, f"program {seed}")
         return program
 
     def sequence(self, depth: int, length: int) -> Sequence:
         return Sequence([self.part(depth) for _ in range(length)])
 
     def part(self, depth: int) -> Part:
-        kind = self.chance.choice(["step", "step", "loop", "fork", "fork", "repeat"] if depth else ["step"])
+        kinds = ["step", "step", "loop", "fork", "fork", "repeat"] if depth else ["step"]
+        if self.rich:
+            kinds += ["step", "map", "map", "timer", *(["inside", "inside"] if depth else [])]
+        kind = self.chance.choice(kinds)
+        if kind == "inside":
+            return Inside(self.step().name, self.sequence(depth - 1, self.chance.randint(1, 3)))
+        if kind == "map":
+            function = self.chance.choice(["weigh", "weigh_more"])
+            return Step(self.step().name, function, into=self.chance.choice(["r1", "r2", "r3"]))
+        if kind == "timer":
+            return Step(self.step().name, None, wait_s=self.chance.choice([0.001, 0.01]))
         if kind == "fork":
             return self.fork(depth)
         if kind == "repeat":
@@ -144,15 +202,16 @@ class _Maker:
     def step(self, *, loop: bool = False) -> Step:
         self.count += 1
         name = f"{self.chance.choice(['步', 'étape ', 'n.', 'a/b '])}{self.count}"
+        bodies = [*BODIES, *(["tally"] * len(BODIES))] if self.rich else BODIES
         if loop:
             return Step(
                 name,
-                self.chance.choice(BODIES),
+                self.chance.choice(bodies),
                 self.condition(),
                 self.chance.randint(1, 3),
                 self.chance.choice(["exit", "exit", "fail"]),
             )
-        return Step(name, self.chance.choice([*BODIES, None]))
+        return Step(name, self.chance.choice([*bodies, None]))
 
     def condition(self) -> Condition:
         conditions: list[Condition] = [*_EXPRESSIONS, {"function": "is_even"}]
@@ -178,19 +237,20 @@ class _Maker:
 
 
 class _Writer:
-    """Writes a program as a graph."""
+    """Writes a program, or what is inside of one, as a graph."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, more: Json) -> None:
         self.program = program
+        self.more = more
         self.nodes: list[Json] = [{"name": "start", "type": "start"}]
         self.edges: list[Json] = []
 
-    def document(self) -> Json:
-        last = self.sequence(self.program.sequence, [("start", {})])
-        for number in range(self.program.ends):
+    def document(self, sequence: Sequence, ends: int, name: str) -> Json:
+        last = self.sequence(sequence, [("start", {})])
+        for number in range(ends):
             self.nodes.append({"name": f"end {number}", "type": "end"})
             self.edge(last, f"end {number}")
-        return {"name": f"program {self.program.seed}", "nodes": self.nodes, "edges": self.edges, "max_steps": 1_000}
+        return {"name": name, "nodes": self.nodes, "edges": self.edges, "max_steps": 1_000, **self.more}
 
     def edge(self, sources: list[tuple[str, Json]], target: str) -> None:
         self.edges += ({"source": source, "target": target, **more} for source, more in sources)
@@ -204,6 +264,13 @@ class _Writer:
         match part:
             case Step():
                 return self.step(part, before)
+            case Inside():
+                writer = _Writer(self.program, self.more)
+                name = f"{self.program.graph.get('name', 'inside')} {part.name}"
+                self.program.subgraphs[part.name] = writer.document(part.sequence, 1, name)
+                self.nodes.append({"name": part.name, "type": "subgraph", "graph_id": part.name})
+                self.edge(before, part.name)
+                return [(part.name, {})]
             case Fork():
                 self.step(part.at, before)
                 ends: list[tuple[str, Json]] = []
@@ -229,6 +296,10 @@ class _Writer:
         if step.lap_condition:
             bound = {"max_iterations": step.max_laps, "on_max": step.on_max}
             node |= {"type": "loop", "condition": step.lap_condition, **bound}
+        if step.into:
+            node |= {"type": "map", "items": "items", "into": step.into, "max_concurrency": 2}
+        if step.wait_s is not None:
+            node |= {"type": "wait", "timeout_s": step.wait_s}
         self.nodes.append(node)
         self.edge(before, step.name)
         return [(step.name, {})]
@@ -241,14 +312,16 @@ class Expectation:
     Attributes:
         codes: Those that its error may have; none if it completes. Of branches that fail, either may be first.
         data: Its final state, where it completes.
-        ran: How often each node ran, where it completes.
+        ran: How often each node ran, where it completes; those inside of maps and subgraphs are not among them.
         commits: How many commits there are.
+        inside: How many node runs of maps and subgraphs there are, start and end not counted, where it completes.
     """
 
     codes: set[str]
     data: Json | None
     ran: Counter[str]
     commits: int
+    inside: int = 0
 
 
 def expect(program: Program) -> Expectation:
@@ -258,38 +331,39 @@ def expect(program: Program) -> Expectation:
     data = None if view is None else walker.read(view)
     if view is None and not walker.failures:
         walker.failures.add("end_not_reached")
-    return Expectation(walker.failures, data, walker.ran, len(walker.writes) - 1)
+    return Expectation(walker.failures, data, walker.ran, len(walker.writes) - 1 + walker.commits, walker.inside)
 
 
-class _State(dict[str, int]):
-    node: str
-    iteration: int
+class _State(dict[str, Any]):
+    """What a condition reads."""
 
-    def set(self, key: str, value: int) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> Json:
         return dict(self)
 
-    def __getattr__(self, key: str) -> int:
+    def __getattr__(self, key: str) -> object:
         return self[key]
 
 
 class _Walker:
-    def __init__(self, state: dict[str, int]) -> None:
-        self.writes: list[dict[str, int | None]] = [dict(state)]
+    """Walks over a program; ``commits`` and ``inside`` are what goes on inside of its maps and subgraphs."""
+
+    def __init__(self, state: Json) -> None:
+        self.commits = 0
+        self.inside = 0
+        self.writes: list[Json] = [dict(state)]
         self.past: list[View] = [frozenset()]
         self.failures: set[str] = set()
         self.ran: Counter[str] = Counter()
         self.begun: Counter[str] = Counter()
 
-    def read(self, view: View) -> dict[str, int]:
-        state: dict[str, int] = {}
+    def read(self, view: View) -> Json:
+        state: Json = {}
         for key in {key for number in view for key in self.writes[number]}:
             writers = [number for number in view if key in self.writes[number]]
+            if key in REDUCERS:
+                # A commit's number is higher than those of the commits that it saw.
+                state[key] = _total(key, [self.writes[number][key] for number in sorted(writers)])
+                continue
             last = [one for one in writers if not any(one in self.past[other] for other in writers)]
             if len(last) > 1:
                 raise Conflict
@@ -303,7 +377,7 @@ class _Walker:
             return True
         state = _State(self.read(view))
         if isinstance(condition, dict):
-            return state.get("k2", 0) % 2 == 0
+            return bool(state.get("k2", 0) % 2 == 0)
         return bool(eval(condition, {"state": state}))
 
     def sequence(self, sequence: Sequence, view: View | None) -> View | None:
@@ -315,6 +389,8 @@ class _Walker:
         match part:
             case Step():
                 return self.step(part, view)
+            case Inside():
+                return self.into(part, view)
             case Fork():
                 view = self.step(part.at, view)
                 taken = [
@@ -362,16 +438,35 @@ class _Walker:
             return None
         return merged
 
+    def into(self, part: Inside, view: View | None) -> View | None:
+        if view is None:
+            return None
+        self.count(part.name)
+        before = self.read(view)
+        inner = _Walker(before)
+        last = inner.sequence(part.sequence, frozenset({0}))
+        self.commits += len(inner.writes) - 1 + inner.commits
+        self.inside += inner.ran.total() + inner.inside
+        self.failures |= inner.failures
+        if last is None:
+            self.failures |= inner.failures or {"end_not_reached"}
+            return None
+        after = inner.read(last)
+        return self.write(view, before, after) if before != after else view
+
+    def count(self, name: str) -> None:
+        self.begun[name] += 1
+        self.ran[name] += 1
+        if self.ran.total() + self.inside > MAX_RUNS:
+            raise TooLong
+
     def step(self, step: Step, view: View | None) -> View | None:
         if view is None:
             self.begun[step.name] += 1
             return None
         for lap in range(1, step.max_laps + 1):
             enters = lap > 1 or step.lap_condition is None or self.holds(step.lap_condition, view)
-            self.begun[step.name] += 1
-            self.ran[step.name] += 1
-            if self.ran.total() > MAX_RUNS:
-                raise TooLong
+            self.count(step.name)
             if not enters:
                 return view
             view = self.call(step, view)
@@ -387,14 +482,41 @@ class _Walker:
             return view
         before = self.read(view)
         after = dict(before)
-        if step.function.startswith("mix_"):
-            seen = json.dumps([step.name, self.begun[step.name], before], sort_keys=True)
-            after["k" + step.function[-1]] = zlib.crc32(seen.encode())
+        drawn = zlib.crc32(json.dumps([step.name, self.begun[step.name], before], sort_keys=True).encode())
+        if step.into:
+            items, more = before["items"], before.get("k1", 0)
+            self.inside += len(items)
+            after[step.into] = [[i, more] if step.function == "weigh_more" else i * 2 + 1 for i in items]
+        elif step.function.startswith("mix_"):
+            after["k" + step.function[-1]] = drawn
         elif step.function == "forget":
             after.pop("k0", None)
             after["k1"] = len(after)
-        changed: dict[str, int | None] = {key: value for key, value in after.items() if before.get(key) != value}
+        elif step.function == "tally":
+            after["total"] = before.get("total", 0) + drawn % 7 - 3
+            after["top"] = max(before.get("top", drawn % 50), drawn % 100)
+            after["low"] = min(before.get("low", drawn % 100), drawn % 50)
+            after["seen"] = {**before.get("seen", {}), step.name: self.begun[step.name]}
+        return self.write(view, before, after)
+
+    def write(self, view: View, before: Json, after: Json) -> View:
+        changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
         changed |= dict.fromkeys(before.keys() - after.keys())
+        for key in changed.keys() & REDUCERS.keys():
+            if key == "total":
+                changed[key] -= before.get(key, 0)
+            elif key == "seen":
+                changed[key] = {
+                    name: value for name, value in after[key].items() if before.get(key, {}).get(name) != value
+                }
         self.writes.append(changed)
         self.past.append(view)
         return view | {len(self.writes) - 1}
+
+
+def _total(key: str, values: list[Any]) -> object:
+    if key == "total":
+        return sum(values)
+    if key == "seen":
+        return {name: value for each in values for name, value in each.items()}
+    return max(values) if key == "top" else min(values)
