@@ -25,7 +25,7 @@ from chaos_points import Action, Phase, Point, pairs
 from random_programs import make
 
 #: Seconds for which a life that was stopped stays so.
-FROZEN_S = 0.3
+FROZEN_S = 0.15
 
 #: Lives without faults in which a batch must come to its end; the first should do, but for its timing.
 _CALM_LIVES = 2
