@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sandgraph.errors import Conflict
@@ -66,12 +66,18 @@ async def read_state(store: Store, run_id: str, at: int | None) -> RunState:
         if last.state == run.final_state:
             writers = await _authors(store, run_id, last.state, last.writers)
             return RunState(run.final_state, run.last_commit, (), writers)
+    commits = await store.commits(run_id)
+    # There may be thousands: on a thread, so that the steps of runs find their turn.
+    return await asyncio.to_thread(_so_far, run, commits)
+
+
+def _so_far(run: RunRecord, commits: Sequence[CommitRecord]) -> RunState:
     # What goes on inside a subgraph is seen outside once it ends.
-    commits = [commit for commit in await store.commits(run_id) if not commit.scope]
-    latest = {op.key: commit for commit in commits for op in commit.diff.ops}
+    outside = [commit for commit in commits if not commit.scope]
+    latest = {op.key: commit for commit in outside for op in commit.diff.ops}
     if run.final_state is not None:
         return RunState(run.final_state, run.last_commit, (), _written(run.final_state, latest))
-    data, conflicts = state_so_far(run.initial_state, commits)
+    data, conflicts = state_so_far(run.initial_state, outside)
     keys = tuple(dict.fromkeys(each.key for each in conflicts))
     return RunState(data, run.last_commit, keys, _written(data, latest))
 
@@ -91,7 +97,8 @@ async def _authors(store: Store, run_id: str, state: Iterable[str], numbers: Map
         commits = await store.commits(run_id, upto=distinct[-1])
     else:
         commits = [await store.commit(run_id, number) for number in distinct]
-    writers = {commit.number: _writer(commit) for commit in commits}
+    named = set(distinct)
+    writers = {commit.number: _writer(commit) for commit in commits if commit.number in named}
     return {key: writers[number] if number else Writer(0) for key, number in wanted.items()}
 
 

@@ -151,13 +151,17 @@ class Forks:
         graph = await self._store.graph(record.graph_id)
         fingerprint = _fingerprint(request) if idempotency_key else None
         new = NewRun(graph, initial, functions, tools, self._image, idempotency_key, fingerprint)
-        told = [RunEvent(number, to_document(event)) for number, event in enumerate(history.events, 1)]
+        told = await asyncio.to_thread(_documents, history)
         return await self._store.fork_run(new, history.commands, told, forked_from=record.run_id, forked_at=at)
 
     async def _latest(self, plan: RunPlan) -> tuple[Mapping[str, CodeVersion], Mapping[str, CodeVersion]]:
         graphs = [plan.own, *plan.graphs.values()]
         names = plans.functions_of(each.graph for each in graphs)
         return await self._store.latest_code(CodeKind.FUNCTION, names), await self._store.all_tools()
+
+
+def _documents(history: History) -> list[RunEvent]:
+    return [RunEvent(number, to_document(event)) for number, event in enumerate(history.events, 1)]
 
 
 def _fingerprint(request: Sequence[object]) -> str:
