@@ -267,6 +267,11 @@ class RunActor:
 
 async def _patient(work: Callable[[], Awaitable[T]]) -> T:
     """Do something with the database, which is tried again where it does not answer."""
+    try:
+        return await work()
+    except Unavailable:
+        # What tries again costs more than a step: it is made where it is needed.
+        pass
     tries = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(Unavailable),
         wait=tenacity.wait_random_exponential(0.05, max=2),

@@ -30,6 +30,7 @@ class RunPlan:
         functions: Registered functions by name.
         tools: Registered tools by name.
         graphs: The graph versions that subgraphs in it run, at any depth, by their ids.
+        tool_sources: The tools as every job gets them.
     """
 
     run_id: str
@@ -37,6 +38,12 @@ class RunPlan:
     functions: Mapping[str, CodeVersion]
     tools: Mapping[str, CodeVersion]
     graphs: Mapping[str, Blueprint] = field(default_factory=dict)
+    tool_sources: tuple[protocol.Source, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make once what every job has."""
+        sources = tuple(protocol.Source(tool.name, tool.code) for tool in self.tools.values())
+        object.__setattr__(self, "tool_sources", sources)
 
     def blueprint(self, graph_id: str | None) -> Blueprint:
         """Return a graph that the run is in; None stands for its own."""
@@ -57,7 +64,7 @@ class RunPlan:
         runs = not command.asks_only and (node.type is not NodeType.MAP or is_item)
         job = protocol.Job(
             function=self._source(node.function) if node.function and runs else None,
-            tools=tuple(protocol.Source(tool.name, tool.code) for tool in self.tools.values()),
+            tools=self.tool_sources,
             before=condition if command.is_entry else None,
             again=condition,
             is_last=command.is_last,

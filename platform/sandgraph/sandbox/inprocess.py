@@ -3,12 +3,17 @@
 What it cannot do: keep anything from the code (files, network, this process's memory and environment), limit memory,
 CPUs, processes or ``/tmp``, survive ``os._exit``, or end code that goes on. At the deadline, at a cancellation and at
 the output limit the attempt ends with its true status, and the thread is left alone until it ends by itself.
+
+Threads are used again: what code leaves in a thread's own data stays there, as what it leaves in modules does. Each job
+has a context of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
+import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -34,6 +39,9 @@ Callables = Mapping[Source, Callable[..., Any]]
 
 _numbers = itertools.count(1)
 
+#: Seconds after which a thread that has nothing to do ends.
+_IDLE_S = 10.0
+
 
 class InProcessSandboxes:
     """Implements `sandgraph.sandbox.spec.Sandboxes` without any isolation.
@@ -44,6 +52,7 @@ class InProcessSandboxes:
 
     def __init__(self, callables: Callables | None = None) -> None:
         self._callables: Callables = {} if callables is None else callables
+        self._threads = _Threads()
         self._leased = 0
         self._is_open = False
 
@@ -52,8 +61,9 @@ class InProcessSandboxes:
         self._is_open = True
 
     async def close(self) -> None:
-        """Refuse further leases; there is nothing to remove."""
+        """Refuse further leases; there is nothing to remove but threads that do nothing."""
         self._is_open = False
+        self._threads.close()
 
     @asynccontextmanager
     async def lease(
@@ -73,7 +83,7 @@ class InProcessSandboxes:
             raise EngineUnavailable("The in-process sandboxes are not open.")
         self._leased += 1
         try:
-            yield _Stand(f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits)
+            yield _Stand(f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits, self._threads)
         finally:
             self._leased -= 1
 
@@ -86,10 +96,11 @@ class InProcessSandboxes:
 
 
 class _Stand:
-    def __init__(self, name: str, callables: Callables, limits: Limits) -> None:
+    def __init__(self, name: str, callables: Callables, limits: Limits, threads: _Threads) -> None:
         self._name = name
         self._callables = callables
         self._limits = limits
+        self._threads = threads
         self._is_used = False
         self._usage: Callable[[], Usage] = Usage
 
@@ -99,7 +110,7 @@ class _Stand:
 
     async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
         live = self._live(_sources(job))
-        run = _Thread(lambda: run_job(job, state, callables=live), job, self._name)
+        run = _Running(lambda: run_job(job, state, callables=live), job, self._name)
         ended = await self._finish(run, job, timeout_s, on_log)
         if isinstance(ended, Broken):
             return ended
@@ -114,7 +125,7 @@ class _Stand:
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
         live = self._live(check.sources)
-        run = _Thread(lambda: run_check(check, callables=live), check, self._name)
+        run = _Running(lambda: run_check(check, callables=live), check, self._name)
         ended = await self._finish(run, check, timeout_s, _drop)
         if isinstance(ended, Broken):
             return ended
@@ -124,16 +135,20 @@ class _Stand:
         return self._usage()
 
     def _live(self, sources: Sequence[Source]) -> dict[str, Callable[..., Any]]:
-        return {source.name: self._callables[source] for source in sources if source in self._callables}
+        # By their names first: every job comes with all tools there are, and to tell sources apart reads their code.
+        names = {source.name for source in self._callables}
+        named = (source for source in sources if source.name in names)
+        return {source.name: self._callables[source] for source in named if source in self._callables}
 
     def _reported(self, reason: Reason, body: bytes, bounds: Job | Check, usage: Usage) -> Broken:
         return verdict.reported(Report(reason=reason), body, self._limits, bounds.max_output_bytes, usage)
 
-    async def _finish(self, run: _Thread[T], bounds: Job | Check, timeout_s: float, on_log: OnLog) -> T | Broken:
+    async def _finish(self, run: _Running[T], bounds: Job | Check, timeout_s: float, on_log: OnLog) -> T | Broken:
         if self._is_used:
             raise RuntimeError("A sandbox is good for a single job.")
         self._is_used = True
         self._usage = run.usage
+        self._threads.run(run.run)
         ended = await run.listen(timeout_s, on_log)
         if run.printer.is_over:
             return self._reported(Reason.OUTPUT_LIMIT, b"", bounds, run.usage())
@@ -144,8 +159,61 @@ class _Stand:
         return ended
 
 
-class _Thread(Generic[T]):
-    """Runs a job on a thread of its own, which nobody waits for when the process ends."""
+class _Threads:
+    """Threads that nobody waits for when the process ends, each for one piece of work after another.
+
+    To start one takes as long as a short job. One that is busy, for as long as it may be, is not counted on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        #: Threads that wait for an order, less the orders that wait for one of them.
+        self._free = 0
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Do work at once, on a thread that has nothing else to do."""
+        with self._lock:
+            is_new = not self._free
+            if not is_new:
+                self._free -= 1
+        if is_new:
+            threading.Thread(target=self._serve, args=(work,), daemon=True).start()
+        else:
+            self._orders.put(work)
+
+    def close(self) -> None:
+        """End the threads that have nothing to do."""
+        with self._lock:
+            free, self._free = self._free, 0
+        for _ in range(free):
+            self._orders.put(None)
+
+    def _serve(self, work: Callable[[], object]) -> None:
+        order: Callable[[], object] | None = work
+        del work
+        while order is not None:
+            contextvars.Context().run(order)
+            # Or what it holds stays for as long as there is nothing else to do.
+            del order
+            with self._lock:
+                self._free += 1
+            order = self._next()
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._orders.get(timeout=_IDLE_S)
+        except queue.Empty:
+            with self._lock:
+                if self._free:
+                    self._free -= 1
+                    return None
+            # There is an order for each that waits.
+            return self._orders.get()
+
+
+class _Running(Generic[T]):
+    """A job that runs on a thread, and what is heard of it on the event loop."""
 
     def __init__(self, work: Callable[[], T], bounds: Job | Check, name: str) -> None:
         self._work = work
@@ -164,11 +232,10 @@ class _Thread(Generic[T]):
             max_bytes=bounds.max_output_bytes,
             max_line_bytes=bounds.max_line_bytes,
         )
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
 
     async def listen(self, timeout_s: float, on_log: OnLog) -> T | BaseException | None:
         """Return what the work returned or, though it should not, raised; None at the deadline or the output limit."""
-        self._thread.start()
         deadline = self._began + timeout_s
         while True:
             lines, self._lines = self._lines, []
@@ -190,7 +257,10 @@ class _Thread(Generic[T]):
         """Tell what is known."""
         return Usage(wall_s=time.monotonic() - self._began, cpu_s=self._cpu_s, output_bytes=self.printer.written)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Do the work, on the thread."""
+        threading.current_thread().name = self._name
+        began = time.thread_time()
         ended: T | BaseException
         with printing_to(self.printer):
             try:
@@ -198,7 +268,7 @@ class _Thread(Generic[T]):
             except BaseException as error:  # noqa: BLE001 - it is handed over, not lost
                 ended = error
             self.printer.finish()
-        self._cpu_s = time.thread_time()
+        self._cpu_s = time.thread_time() - began
         self._tell(lambda: self._ended.append(ended))
 
     def _tell(self, note: Callable[[], None]) -> None:
