@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from tests.unit.execution.forking import World, world
-from tests.unit.model.graphs import graph_of, waiting
+from tests.unit.model.graphs import graph_of, mapped, waiting
 
 from sandgraph.errors import Conflict, InvalidInput, NotFound, Unavailable
 from sandgraph.execution.queue import Place
 from sandgraph.model.run import RunStatus
+from sandgraph.model.state import Json
 
 pytestmark = pytest.mark.anyio
 
@@ -100,14 +101,15 @@ async def test_events_have_bounds(tmp_path: Path) -> None:
     async with world(tmp_path, max_run_events=1, max_event_kb=1) as at:
         await know(at)
         run_id = await at.begun(WAITS)
-        for path, name, payload, event_id in (
-            ("name", "", None, None),
-            ("name", "x" * 129, None, None),
-            ("payload", "go", "x" * 1023, None),
-            ("payload", "go", [1] * 2000, None),
-        ):
+        wrongs: list[tuple[str, str, Json]] = [
+            ("name", "", None),
+            ("name", "x" * 129, None),
+            ("payload", "go", "x" * 1023),
+            ("payload", "go", [1] * 2000),
+        ]
+        for path, name, payload in wrongs:
             with pytest.raises(InvalidInput) as wrong:
-                await at.runs.send_event(run_id, name, payload, event_id)
+                await at.runs.send_event(run_id, name, payload, None)
             assert [each.path for each in wrong.value.problems] == [path]
         with pytest.raises(NotFound):
             await at.runs.send_event("run_nowhere", "go", None, None)
@@ -291,3 +293,54 @@ async def test_a_platform_whose_place_was_taken_stops_and_stores_nothing(tmp_pat
         assert (await at.store.run_summary(run_id)).status is RunStatus.RUNNING
         with pytest.raises(Unavailable):
             await at.begun(CHAIN)
+
+
+# Together
+
+
+async def test_the_results_of_a_map_are_bounded_together(tmp_path: Path) -> None:
+    graph = graph_of("start>m m>end", mapped("m", 1))
+    async with world(tmp_path, max_state_kb=1) as at:
+        await at.knows(m="return 'x' * 400")
+        small = await at.ended(await at.begun(graph, items=[1, 2]))
+        assert small.final_state is not None
+        run = await at.ended(await at.begun(graph, items=[1, 2, 3]), RunStatus.FAILED)
+        assert run.failure is not None
+        assert (run.failure.code, run.failure.message.startswith("Item 2: With this one, the results")) == (
+            "result_invalid",
+            True,
+        )
+
+
+async def test_a_pause_and_a_cancel_at_any_moment_lose_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await know(at)
+        for pauses in range(8):
+            run_id = await at.begun(WAITS)
+            for _ in range(pauses):
+                await asyncio.sleep(0.003)
+            await at.runs.pause(run_id)
+            await at.runs.unpause(run_id)
+            if pauses % 2:
+                await at.runs.send_event(run_id, "go", None, None)
+                await at.ended(run_id)
+            else:
+                assert (await at.runs.cancel(run_id)).status is RunStatus.CANCELLED
+
+
+async def test_a_fork_can_be_paused_while_it_waits_for_its_turn(tmp_path: Path) -> None:
+    async with world(tmp_path, max_active_runs=1) as at:
+        await at.knows(a="state['a'] = 1", b="time.sleep(0.3); state['b'] = 1", c="state['c'] = 1")
+        graph = graph_of("start>a a>b b>c c>end")
+        old = await at.begun(graph)
+        await at.ended(old)
+        other = await at.begun(graph)
+        new = await at.forked(old, 1)
+        assert (await at.runs.place(new)) is not None
+        assert (await at.runs.pause(new)).paused
+        await at.ended(other)
+        await parked(at, new)
+        # What ran was let to its end.
+        assert sorted(await at.attempts(new)) == ["a", "b"]
+        await at.runs.unpause(new)
+        assert (await at.ended(new)).final_state == {"a": 1, "b": 1, "c": 1}
