@@ -536,3 +536,32 @@ async def test_a_fork_survives_the_end_of_its_platform(tmp_path: Path) -> None:
     async with world(tmp_path) as at:
         assert (await at.ended(new)).final_state == {"a": 2, "b": 2}
         assert (await at.store.run(old)).final_state == {"a": 1, "b": 1}
+
+
+async def test_a_fork_waits_for_its_turn_over_the_end_of_its_platform(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await at.knows(a="state['a'] = 1", b="state['b'] = state['a']", s="time.sleep(0.5)")
+        old = await at.begun(CHAIN)
+        await at.ended(old)
+    async with world(tmp_path, max_active_runs=1) as at:
+        await at.begun(graph_of("start>s s>end"))
+        new, other = await at.forked(old, 1, changing(a=2)), await at.forked(old, 0)
+        for run_id in (new, other):
+            assert await at.runs.place(run_id) is not None
+    async with world(tmp_path) as at:
+        assert (await at.ended(new)).final_state == {"a": 2, "b": 2}
+        assert (await at.ended(other)).final_state == {"a": 1, "b": 1}
+
+
+async def test_a_fork_that_waits_for_its_turn_can_be_cancelled(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await at.knows(a="state['a'] = 1", b="pass", s="time.sleep(0.5)")
+        old = await at.begun(CHAIN)
+        await at.ended(old)
+    async with world(tmp_path, max_active_runs=1) as at:
+        first = await at.begun(graph_of("start>s s>end"))
+        new = await at.forked(old, 1)
+        assert (await at.runs.cancel(new)).status is RunStatus.CANCELLED
+        assert (await at.runs.state(new, None)).data == {"a": 1}
+        await at.ended(first)
+        assert (await at.ended(await at.resumed(new))).final_state == {"a": 1}
