@@ -88,6 +88,8 @@ TRANSACTIONS = {
     "code.save": Phase.SUBMISSION,
     "graphs.save": Phase.SUBMISSION,
     "runs.create": Phase.SUBMISSION,
+    "processes.beat": Phase.ANY,
+    "leases.claim": Phase.ANY,
     "steps.apply": Phase.ANY,
     "steps.record_usage": Phase.ANY,
     "journal.append_logs": Phase.ANY,
