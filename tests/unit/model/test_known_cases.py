@@ -110,3 +110,9 @@ def test_a_join_of_joins_never_waits_for_a_way_that_cannot_come() -> None:
     graph = graph_of("start>a a>b? a>c? b>d c>d c>e d>f e>f f>end a>end!", plain("d"), plain("e"), plain("f"))
     play(graph).expects("a").succeeds("a", after=(False, False)).skips("b", "c", "d", "e", "f").completes()
     play(graph).expects("a").succeeds("a", after=(True, False)).expects("b").succeeds("b", {"b": 1}).completes(b=1)
+
+
+def test_numbers_that_branches_add_up_to_more_than_a_state_can_hold() -> None:
+    graph = replace(graph_of("start>a start>b a>j b>j j>end"), reducers=(("n", Reducer.ADD),))
+    run = play(graph, n=2**62).expects("a", "b").succeeds("a", {"n": 2**63 - 1}).succeeds("b", {"n": 2**62 + 1})
+    run.breaks("state_conflict", "'a' and 'b'", "'n'", "'j'", "numbers that a state can hold", n=1)
