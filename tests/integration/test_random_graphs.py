@@ -18,6 +18,7 @@ from sandgraph.api.app import create_app
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.views import outcome_view, run_view
 from sandgraph.bootstrap import open_platform, services_of
+from sandgraph.model.state import StateDiff
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.settings import load_settings
 
@@ -99,9 +100,11 @@ async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int, *, 
 def test_it_comes_to_the_same_in_containers_and_its_records_tell_all(served: Served) -> None:
     for name, code in SOURCES.items():
         served.register(code, name)
-    for seed in (100, 101):
-        program = make(seed)
-        result = served.run(program.graph, program.state)
+    for program in (make(100), make(101), make(100, rich=True), make(103, rich=True)):
+        ids: dict[str, str] = {}
+        for name, document in program.subgraphs.items():
+            ids[name] = served.post("/graph/create", with_ids(document, ids))["graph_id"]
+        result = served.run(with_ids(program.graph, ids), program.state)
         status = served.get(f"/graph/status/{result['run_id']}")
         _judge(program, result, status)
         states = {
@@ -136,9 +139,5 @@ def _judge_records(initial: Json, records: list[Json], states: dict[int, Json]) 
     for commit in commits:
         if len(commit["parents"]) == 1:
             folded = dict(states[commit["parents"][0]])
-            for op in commit["diff"]:
-                if op["op"] == "set":
-                    folded[op["key"]] = op["value"]
-                else:
-                    del folded[op["key"]]
+            StateDiff.from_json(commit["diff"]).apply_to(folded)
             assert states[commit["commit"]] == folded
