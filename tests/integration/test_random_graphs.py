@@ -52,19 +52,39 @@ async def test_a_run_comes_to_what_its_graph_means(client: httpx2.AsyncClient, s
     assert newest["data"] == result["final_state"]["data"]
 
 
+async def _created(client: httpx2.AsyncClient, program: Program) -> str:
+    ids: dict[str, str] = {}
+    for name, document in [*program.subgraphs.items(), ("", program.graph)]:
+        created = await client.post("/graph/create", json=with_ids(document, ids))
+        assert created.status_code == 201, created.text
+        ids[name] = created.json()["graph_id"]
+    return ids[""]
+
+
+@pytest.mark.parametrize("seed", range(200, 210))
+async def test_pauses_change_nothing_of_what_a_run_comes_to(client: httpx2.AsyncClient, seed: int) -> None:
+    program, order = make(seed, rich=True), Random(seed)
+    body = {"graph_id": await _created(client, program), "initial_state": program.state}
+    run_id = (await client.post("/graph/run_async", json=body)).json()["run_id"]
+    status: Json = {"status": "pending"}
+    while status["status"] in {"pending", "running", "waiting"}:
+        # To pause a run that is over, or that is paused already, is refused or changes nothing.
+        for word in ("pause", "unpause"):
+            await asyncio.sleep(order.uniform(0, 0.02))
+            assert (await client.post(f"/graph/{word}/{run_id}")).status_code in {200, 202, 409}
+        status = (await client.get(f"/graph/status/{run_id}")).json()
+    state = (await client.get(f"/graph/state/{run_id}")).json()
+    expected = expect(program)
+    assert status["status"] == ("failed" if expected.codes else "completed")
+    assert expected.codes or (state["data"], status["last_commit"]) == (expected.data, expected.commits)
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
     client: httpx2.AsyncClient, seed: int
 ) -> None:
     program = make(seed, rich=True)
-    ids: dict[str, str] = {}
-    for name, document in program.subgraphs.items():
-        created = await client.post("/graph/create", json=with_ids(document, ids))
-        assert created.status_code == 201, created.text
-        ids[name] = created.json()["graph_id"]
-    created = await client.post("/graph/create", json=with_ids(program.graph, ids))
-    assert created.status_code == 201, created.text
-    body = {"graph_id": created.json()["graph_id"], "initial_state": program.state}
+    body = {"graph_id": await _created(client, program), "initial_state": program.state}
     result = (await client.post("/graph/run", json=body)).json()
     status = (await client.get(f"/graph/status/{result['run_id']}")).json()
     _judge(program, result, status)
