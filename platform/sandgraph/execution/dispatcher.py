@@ -173,7 +173,9 @@ class Dispatcher:
         self._arriving += 1
         try:
             record, created = await task
-            if created:
+            # One that was made before may wait for nobody: whoever handed it in was told that it was not stored.
+            is_new = record.owner is None and record.status in {RunStatus.PENDING, RunStatus.RUNNING}
+            if created or (is_new and not self._floor.has(record.run_id)):
                 await self._floor.enter(record)
         finally:
             self._arriving -= 1
@@ -296,7 +298,7 @@ class Dispatcher:
 
         Raises:
             NotFound: There is no such run, node run or attempt.
-            Conflict: It was cancelled, lost or has not ended (``attempt_not_ended``), or the run cannot be made again
+            Conflict: It has not ended (``attempt_not_finished``), or the run cannot be made again
                 (``not_recoverable``).
         """
         return await self._replays.replay(run_id, key, attempt)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from sandgraph.errors import Conflict, SandgraphError
+from sandgraph.errors import Conflict, SandgraphError, Unavailable
 from sandgraph.execution.actor import RunActor
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.queue import RunQueue, Waiting
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: Runs read at a time when the platform starts.
 _PAGE = 1_000
+
+#: Seconds after which a run is taken up again that the database failed.
+_PUT_OFF_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,8 @@ class Floor:
 
         async def see_to_it() -> None:
             try:
-                await work(run_id)
+                while not await self._is_done(run_id, work):  # noqa: ASYNC110 - the database tells nobody
+                    await asyncio.sleep(_PUT_OFF_S)
             except Exception as error:
                 if isinstance(error, Conflict) and error.code in NOT_OURS:
                     logger.warning("run left to others", extra={"action": "run_left", "run": run_id})
@@ -211,6 +215,17 @@ class Floor:
                 self._leave(waiting, number)
 
         self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
+
+    async def _is_done(self, run_id: str, work: Callable[[str], Awaitable[None]]) -> bool:
+        """Do a run's work; tell whether it is over, or has to be taken up again because the database failed it."""
+        try:
+            await work(run_id)
+        except Unavailable as trouble:
+            # What was stored is the run, and nothing of that is lost.
+            logger.warning("run put off: %s", trouble.message, extra={"action": "run_put_off", "run": run_id})
+            self._actors.pop(run_id, None)
+            return False
+        return True
 
     def _leave(self, waiting: Waiting, number: int | None) -> None:
         run_id = waiting.run_id

@@ -112,5 +112,5 @@ class RunPlan:
 
 def idempotency_key(run_id: str, key: NodeRunKey) -> str:
     """Return what is the same for every attempt of a node run, and different for any two of them."""
-    scope = f"{key.scope}/" if key.scope else ""
-    return f"{run_id}/{scope}{key.node}/{key.iteration}"
+    # A node's name may look like a path; a path's last part is never a number alone.
+    return f"{run_id}/{key.path}" if key.scope else f"{run_id}/{key.node}/{key.iteration}"

@@ -57,6 +57,13 @@ class Starter:
             Unavailable: The database does not answer.
         """
         run = await self._store.run_summary(run_id)
+        if run.is_final:
+            # Its end was stored, and nobody heard of it.
+            return None
+        if run.status is RunStatus.RUNNING and run.owner is not None:
+            # It was worked on here, until the database did not answer.
+            await self._store.hand_back_run(run_id)
+            run = await self._store.run_summary(run_id)
         if run.status is RunStatus.PENDING:
             if is_cancelled():
                 await self._withdraw(run_id)

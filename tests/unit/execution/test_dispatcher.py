@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandgraph.errors import Conflict, EngineUnavailable, InvalidInput, NotFound, QueueFull, Unavailable
+from sandgraph.execution import actor, floor
 from sandgraph.execution.actor import RunActor
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.transport import Assignment, OnLines, OnStopped
@@ -305,7 +307,7 @@ async def test_whatever_ends_a_run_its_sandboxes_are_let_go(tmp_path: Path, monk
         assert transport.ended.pop() == run_id
 
         with monkeypatch.context() as broken:
-            broken.setattr(RunActor, "_commit", None)
+            broken.setattr(RunActor, "_take", None)
             run_id = await begin(dispatcher, store, chain("works"))
             assert (await dispatcher.wait(run_id, 10)).status is RunStatus.FAILED
             assert transport.ended.pop() == run_id
@@ -495,16 +497,36 @@ async def test_a_database_that_is_away_for_a_moment_holds_the_run_up_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with dispatching(tmp_path) as (dispatcher, store, _):
-        apply, failures = store.apply, iter([True, False, True, True])
+        apply, failures = store.apply_all, iter([True, False, True, True])
 
         async def unreliable(*args: object, **kwargs: object) -> int:
             if next(failures, False):
                 raise Unavailable("database is locked", code="store_unavailable")
             return await apply(*args, **kwargs)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store, "apply", unreliable)
+        monkeypatch.setattr(store, "apply_all", unreliable)
         record = await dispatcher.wait(await begin(dispatcher, store, chain("a")), 20)
         assert record.status is RunStatus.COMPLETED
+
+
+async def test_a_database_that_is_away_for_longer_than_a_step_waits_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor, "_COMMIT_PATIENCE_S", 0.1)
+    monkeypatch.setattr(floor, "_PUT_OFF_S", 0.05)
+    async with dispatching(tmp_path) as (dispatcher, store, transport):
+        write, since = store._database.write, time.monotonic()
+
+        async def away(*args: object, **kwargs: object) -> object:
+            if transport.asked and time.monotonic() - since < 1.5:
+                raise Unavailable("database is locked", code="store_unavailable")
+            return await write(*args, **kwargs)  # type: ignore[arg-type]
+
+        run_id = await begin(dispatcher, store, chain("a", "b"))
+        monkeypatch.setattr(store._database, "write", away)
+        record = await dispatcher.wait(run_id, 20)
+        assert record.status is RunStatus.COMPLETED
+        assert record.recoveries >= 1
 
 
 async def test_the_job_says_what_a_loop_and_its_edges_ask(tmp_path: Path) -> None:

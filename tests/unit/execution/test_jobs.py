@@ -103,7 +103,7 @@ def test_a_maps_item_gets_the_function_and_no_conditions() -> None:
     job = asked(plan, "m", iteration=3, scope="m#1", item=2).job
     assert (job.function, job.item_key, job.item_index, job.after) == (source("m"), "items", 2, ())
     assert (job.scope, job.node, job.iteration) == ("m#1", "m", 3)
-    assert job.idempotency_key == "run_1/m#1/m/3"
+    assert job.idempotency_key == "run_1/m#1/m#3"
 
 
 def test_inside_a_subgraph_the_node_is_that_of_its_graph() -> None:
@@ -112,7 +112,7 @@ def test_inside_a_subgraph_the_node_is_that_of_its_graph() -> None:
     found = asked(plan, "a", scope="s#1", graph_id="inner")
     assert (expressions(found.job), found.job.scope) == (["a_z"], "s#1")
     assert (found.isolation, found.runtime) == (Isolation.RUN, "runsc")
-    assert found.job.idempotency_key == "run_1/s#1/a/1"
+    assert found.job.idempotency_key == "run_1/s#1/a#1"
     outer = asked(plan, "a")
     assert (outer.isolation, outer.runtime, expressions(outer.job)) == (Isolation.NODE, None, ["a_b", "a_c"])
 
@@ -150,5 +150,6 @@ def test_idempotency_keys_tell_any_two_node_runs_apart() -> None:
         NodeRunKey("a", 1, "s#1/t#2"),
         NodeRunKey("a", 1, NodeRunKey("s#1/t").path),
         NodeRunKey("s", 1),
+        NodeRunKey("s#1/a"),
     ]
     assert len({idempotency_key("run", key) for key in keys}) == len(keys)

@@ -1,0 +1,43 @@
+"""What the database fails once costs no run: neither its end nor its turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chaos_campaign import Batch
+from chaos_driver import driver, live
+from chaos_faults import Fault
+from chaos_judge import Judge
+from chaos_life import DONE, Life
+from chaos_points import Action
+from random_programs import make
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+
+_SEEDS = list(range(1, 7))
+_KILL = Fault("tell.AttemptSucceeded", 8, Action.KILL)
+
+
+@pytest.mark.parametrize(
+    ("point", "action", "earlier"),
+    [
+        ("runs.create:committed", Action.TOLD_FAILED, []),
+        ("recovery.resume:begun", Action.FAIL, [_KILL]),
+        ("recovery.resume:before", Action.LOCKED, [_KILL]),
+        ("recovery.resume:before", Action.DISK_FULL, [_KILL]),
+        ("recovery.resume:committed", Action.TOLD_FAILED, [_KILL]),
+    ],
+)
+def test_a_run_outlives_it(tmp_path: Path, point: str, action: Action, earlier: list[Fault]) -> None:
+    batch = Batch(tmp_path, _SEEDS)
+    with driver() as lives:
+        for faults in ([earlier] if earlier else []) + [[Fault(point, 1, action)]]:
+            life = Life(
+                tmp_path / "data", batch.notes, tmp_path / "log.txt", "chaos", _SEEDS, dict(batch.accepted), faults
+            )
+            ended = live(lives, life)
+            batch.read(life, ended, 0)
+    problems = Judge(batch.database).judge({seed: make(seed) for seed in _SEEDS}, batch.accepted, batch.cancelled)
+    assert [*batch.problems, *problems] == []
+    assert ended == DONE
