@@ -22,6 +22,7 @@ from sandgraph.execution.actor import RunActor
 from sandgraph.model import retry, scheduler
 from sandgraph.store import database
 from sandgraph.store.database import Database
+from sandgraph.store.prepared import Prepared
 
 #: Of a function that is wrapped, whatever it is.
 Anything: TypeAlias = Any
@@ -173,6 +174,20 @@ def _wrap_statements(faults: Faults) -> None:
         return engine
 
     vars(database)["_engine"] = made
+    # These go to the driver past the engine.
+    for name in ("run", "scalar"):
+        setattr(Prepared, name, _watched(getattr(Prepared, name), faults))
+
+
+def _watched(original: Callable[..., Anything], faults: Faults) -> Callable[..., Anything]:
+    @functools.wraps(original)
+    def wrapped(*args: Anything, **kwargs: Anything) -> Anything:
+        faults.at("statement:before", _broken)
+        done = original(*args, **kwargs)
+        faults.at("statement:after", _broken)
+        return done
+
+    return wrapped
 
 
 def _broken() -> Exception:

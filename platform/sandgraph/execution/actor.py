@@ -26,6 +26,7 @@ from sandgraph.model.run import NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import State
 from sandgraph.settings import Settings
 from sandgraph.store.records import Reads, RunEvent
+from sandgraph.store.steps import Taken
 from sandgraph.store.store import Store
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which a step that the database would not take is tried again before the run is given up.
 _COMMIT_PATIENCE_S = 60
+
+#: Steps stored in one transaction: a few milliseconds.
+_STEPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +143,12 @@ class RunActor:
                 if self._run.status is RunStatus.WAITING and self._inbox.empty() and await self._park():
                     self.is_parked = True
                     return
-                news = await self._inbox.get()
+                heard = await self._listen()
                 try:
-                    await self._hear(news)
+                    await self._hear(heard)
                 finally:
-                    news.settle()
+                    for news in heard:
+                        news.settle()
         finally:
             self.is_over = True
             for timer in self._timers:
@@ -169,20 +174,41 @@ class RunActor:
             self._limit(timer, since)
         self._perform(self._left)
 
-    async def _hear(self, news: _News) -> None:
-        if news.event is not None:
-            await self._tell(news.event, news)
-            return
-        for each in await _patient(partial(self._store.untold_events, self._plan.run_id)):
-            if not self._run.status.is_final:
-                await self._tell(events.EventReceived(each.name, each.payload, each.event_id), news)
+    async def _listen(self) -> list[_News]:
+        """Return what the run is to be told next: what came while a step was stored shares the next one's commit."""
+        heard = [await self._inbox.get()]
+        # The store is asked for what it keeps once all that came before is stored.
+        while heard[-1].event is not None and not self._inbox.empty() and len(heard) < _STEPS_AT_ONCE:
+            heard.append(self._inbox.get_nowait())
+        return heard
 
-    async def _tell(self, event: events.Event, news: _News) -> None:
-        self._run, commands = scheduler.step(self._run, event)
-        if commands:
-            await self._commit(event, self._news(commands), news)
-            self._perform(commands)
-        else:
+    async def _hear(self, heard: Sequence[_News]) -> None:
+        await self._take([news for news in heard if news.event is not None])
+        if heard[-1].event is None:
+            kept = await _patient(partial(self._store.untold_events, self._plan.run_id))
+            told = [_News(events.EventReceived(each.name, each.payload, each.event_id)) for each in kept]
+            for start in range(0, len(told), _STEPS_AT_ONCE):
+                await self._take(told[start : start + _STEPS_AT_ONCE])
+
+    async def _take(self, heard: Sequence[_News]) -> None:
+        """Tell the run one event after another, store what follows from all of them, and then do it."""
+        taken, late = list[Taken](), list[_News]()
+        for news in heard:
+            if news.event is None or self._run.status.is_final:
+                late.append(news)
+                continue
+            self._run, commands = scheduler.step(self._run, news.event)
+            if commands:
+                told = RunEvent(self._told + len(taken) + 1, to_document(news.event))
+                taken.append(Taken(self._news(commands), told, news.usage, news.reads))
+            else:
+                late.append(news)
+        if taken:
+            await _patient(partial(self._store.apply_all, self._plan.run_id, taken, lease=self._lease.token))
+            self._told += len(taken)
+            self._bus.publish(self._plan.run_id)
+            self._perform([command for step in taken for command in step.commands])
+        for news in late:
             await self._record_late(news)
 
     def _news(self, commands: Sequence[Command]) -> list[Command]:
@@ -192,14 +218,6 @@ class RunActor:
             for command in commands
             if not (isinstance(command, RecordAttempt) and (command.key, command.attempt) in self._ended)
         ]
-
-    async def _commit(self, event: events.Event, commands: Sequence[Command], news: _News) -> None:
-        told = RunEvent(self._told + 1, to_document(event))
-        run_id, lease = self._plan.run_id, self._lease.token
-        apply = partial(self._store.apply, run_id, commands, told=told, usage=news.usage, reads=news.reads, lease=lease)
-        await _patient(apply)
-        self._told = told.number
-        self._bus.publish(run_id)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         for command in commands:

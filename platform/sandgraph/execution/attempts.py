@@ -87,6 +87,8 @@ class Attempts:
         """Begin an attempt."""
         task = asyncio.create_task(self._attempt(command), name=f"{self._plan.run_id} {command.key}")
         self._tasks[command.key, command.attempt] = task
+        # Also where it is stopped before it began.
+        task.add_done_callback(lambda _: self._tasks.pop((command.key, command.attempt), None))
 
     def stop(self, key: NodeRunKey, attempt: int) -> None:
         """Kill an attempt's sandbox, if it is on its way."""
@@ -118,8 +120,6 @@ class Attempts:
             logger.exception("attempt failed on its way", extra={"action": "attempt_crashed"})
             failure = Failure(AttemptStatus.LOST, "The platform failed to run this attempt; its log has the details.")
             outcome = Broken(AttemptStatus.LOST, failure, Usage())
-        finally:
-            self._tasks.pop((key, number), None)
         if isinstance(outcome, Succeeded) and command.item is not None:
             outcome = self._bounded(key, outcome)
         if isinstance(outcome, Broken):

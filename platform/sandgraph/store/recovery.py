@@ -9,6 +9,7 @@ from sandgraph.model.journal import Entry
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.store import journal, leases, steps, tables
 from sandgraph.store.columns import now
+from sandgraph.store.steps import Taken
 
 _IN_PROGRESS = [RunStatus.RUNNING.value, RunStatus.WAITING.value]
 
@@ -53,7 +54,7 @@ def end(connection: Connection, run_id: str, as_: RecordRun, lease: int | None =
     if not _is_open(connection, run_id):
         return False
     node_runs = _node_runs(connection, run_id)
-    steps.apply(connection, run_id, [*_attempts(connection, run_id), *node_runs, as_], lease=lease)
+    steps.apply(connection, run_id, [Taken([*_attempts(connection, run_id), *node_runs, as_])], lease)
     return True
 
 
@@ -76,7 +77,7 @@ def hand_back(connection: Connection, run_id: str) -> bool:
     # What is inside a subgraph or waits, for an event or the next attempt, is as it was.
     tried = {attempt.key: None for attempt in attempts}
     ends = [RecordNodeRun(key, NodeRunStatus.INTERRUPTED, _NODE_RUN) for key in tried]
-    steps.apply(connection, run_id, [*attempts, *ends])
+    steps.apply(connection, run_id, [Taken([*attempts, *ends])])
     journal.append_event(connection, run_id, _HANDED_BACK, {"status": RunStatus.INTERRUPTED.value})
     leases.release(connection, run_id)
     return False

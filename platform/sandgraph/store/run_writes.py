@@ -20,6 +20,7 @@ from sandgraph.store.records import (
     RunRecord,
 )
 from sandgraph.store.runs import NewRun
+from sandgraph.store.steps import Taken
 
 
 class RunWrites:
@@ -132,6 +133,10 @@ class RunWrites:
         waiting = [run_id for run_id in found if await self._database.write(recovery.hand_back, run_id)]
         return HandedBack(tuple(await self._database.write(recovery.in_line)), tuple(waiting))
 
+    async def hand_back_run(self, run_id: str) -> None:
+        """As `hand_back_runs`, of one run: the database failed whoever worked on it."""
+        await self._database.write(recovery.hand_back, run_id)
+
     async def resume_run(self, run_id: str, limit: int, image: str) -> bool:
         """Count one more recovery of an interrupted run, call it running, and tell whether it goes on.
 
@@ -175,7 +180,11 @@ class RunWrites:
             Conflict: The run has ended (``run_ended``), was told something else under the event's number
                 (``event_conflict``), or is somebody else's (``lease_lost``); nothing was stored.
         """
-        return await self._database.write(steps.apply, run_id, tuple(commands), usage, told, reads, lease)
+        return await self.apply_all(run_id, [Taken(tuple(commands), told, usage, reads)], lease=lease)
+
+    async def apply_all(self, run_id: str, taken: Sequence[Taken], *, lease: int | None = None) -> int:
+        """Store steps that follow one another, all or nothing; otherwise as `apply`."""
+        return await self._database.write(steps.apply, run_id, tuple(taken), lease)
 
     async def record_usage(
         self, run_id: str, key: NodeRunKey, attempt: int, usage: Usage, *, lease: int | None = None

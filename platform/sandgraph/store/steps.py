@@ -141,32 +141,44 @@ class Step:
             self.node_runs.change((key.scope, key.node, key.iteration), values)
 
 
-def apply(
-    connection: Connection,
-    run_id: str,
-    commands: Sequence[Command],
-    usage: Usage | None = None,
-    told: RunEvent | None = None,
-    reads: Reads | None = None,
-    lease: int | None = None,
-) -> int:
-    """Store a step, and return the number of the run's last record.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A step that a run took.
+
+    Attributes:
+        commands: Of the scheduler, in its order; those that record nothing are passed over.
+        told: What it follows from.
+        usage: Of the first attempt that ends in it.
+        reads: What that attempt read.
+    """
+
+    commands: Sequence[Command]
+    told: RunEvent | None = None
+    usage: Usage | None = None
+    reads: Reads | None = None
+
+
+def apply(connection: Connection, run_id: str, taken: Sequence[Taken], lease: int | None = None) -> int:
+    """Store steps that follow one another, each row once, and return the number of the run's last record.
 
     Raises:
         NotFound: There is no such run.
-        Conflict: The run has ended, was told something else under that number, or the lease is over; nothing was
+        Conflict: The run has ended, was told something else under one of the numbers, or the lease is over; nothing was
             stored.
     """
-    if told is not None:
-        if not run_events.add(connection, run_id, told, commands, lease):
-            return journal.last_number(connection, run_id, lease)
-        received_events.mark(connection, run_id, told)
-    events = list(entries(commands))
+    events: list[Entry] = []
     step = Step(now())
-    for command in commands:
-        step.add(command, usage, reads)
-        if isinstance(command, RecordAttempt):
-            usage = reads = None
+    for each in taken:
+        if each.told is not None:
+            if not run_events.add(connection, run_id, each.told, each.commands, lease):
+                continue
+            received_events.mark(connection, run_id, each.told)
+        events += entries(each.commands)
+        usage, reads = each.usage, each.reads
+        for command in each.commands:
+            step.add(command, usage, reads)
+            if isinstance(command, RecordAttempt):
+                usage = reads = None
     if not events and not step.run:
         return journal.last_number(connection, run_id, lease)
     last = journal.advance(connection, run_id, len(events), step.run, lease)
