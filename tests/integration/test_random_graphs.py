@@ -61,7 +61,7 @@ async def _created(client: httpx2.AsyncClient, program: Program) -> str:
     return ids[""]
 
 
-@pytest.mark.parametrize("seed", range(200, 210))
+@pytest.mark.parametrize("seed", range(200, 206))
 async def test_pauses_change_nothing_of_what_a_run_comes_to(client: httpx2.AsyncClient, seed: int) -> None:
     program, order = make(seed, rich=True), Random(seed)
     body = {"graph_id": await _created(client, program), "initial_state": program.state}
@@ -79,7 +79,7 @@ async def test_pauses_change_nothing_of_what_a_run_comes_to(client: httpx2.Async
     assert expected.codes or (state["data"], status["last_commit"]) == (expected.data, expected.commits)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
     client: httpx2.AsyncClient, seed: int
 ) -> None:
@@ -92,7 +92,7 @@ async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
     assert newest["data"] == result["final_state"]["data"]
 
 
-@pytest.mark.parametrize(("seed", "rich"), [(seed, seed % 2 == 1) for seed in range(100, 112)])
+@pytest.mark.parametrize(("seed", "rich"), [(seed, seed % 2 == 1) for seed in range(100, 110)])
 async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int, *, rich: bool) -> None:
     settings = load_settings(data_dir=tmp_path, deployment="random-graphs")
     program, order = make(seed, rich=rich), Random(seed)
