@@ -265,7 +265,7 @@ def as_set(value: Json) -> set[str]:
 
 
 @given(grown(), st.sampled_from(Reducer))
-@examples(1_500)
+@examples(300)
 def test_what_is_told_leads_to_just_what_was_set(pair: tuple[Json, Json], reducer: Reducer) -> None:
     before, after = pair
     diff = reduced(reducer, before, after)
@@ -285,7 +285,7 @@ def test_what_is_told_leads_to_just_what_was_set(pair: tuple[Json, Json], reduce
 
 
 @given(grown(), st.sampled_from(Reducer))
-@examples(500)
+@examples(150)
 def test_a_key_that_was_absent_is_what_was_set(pair: tuple[Json, Json], reducer: Reducer) -> None:
     _, after = pair
     diff = reduced(reducer, ABSENT, after)
@@ -300,7 +300,7 @@ def test_a_key_that_was_absent_is_what_was_set(pair: tuple[Json, Json], reducer:
 
 
 @given(st.lists(lists, min_size=1, max_size=4))
-@examples(200)
+@examples(60)
 def test_a_union_is_unique_and_in_the_order_of_first_appearance(parts: list[list[Json]]) -> None:
     state: dict[str, Json] = {}
     for part in parts:
