@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from sandgraph.api.services import Services
+from sandgraph.api.views import in_progress
 from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull, Unavailable
 from sandgraph.execution.runtimes import refusal
 from sandgraph.model.commands import EMPTY
-from sandgraph.model.graph import Graph, problems
+from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import analyse
+from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 from sandgraph.store.records import (
     AttemptRecord,
@@ -388,6 +390,9 @@ class FakeReader:
             and failure in {None, each.failure and each.failure.code}
         ]
         return _page(found, cursor, limit)
+
+    async def node_runs_in_progress(self, run_id: str) -> list[NodeRunRecord]:
+        return in_progress(await self.node_runs(run_id))
 
     async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
         await self.run_summary(run_id)

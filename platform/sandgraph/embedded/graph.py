@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.errors import InvalidInput
-from sandgraph.model.graph import NodeType, OnMax, problems
+from sandgraph.model.graph import NodeType, OnMax
 from sandgraph.model.limits import Limits
 from sandgraph.model.retry import Retry
+from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 
 #: A node's function, or one that decides a condition; it gets the state.

@@ -15,8 +15,9 @@ from sandgraph.embedded.capture import capture
 from sandgraph.embedded.graph import NO_CEILING, Function, WorkflowGraph
 from sandgraph.embedded.source import Uncapturable
 from sandgraph.errors import InvalidInput, Problem
-from sandgraph.model.graph import Graph, problems
+from sandgraph.model.graph import Graph
 from sandgraph.model.topology import analyse
+from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 from sandgraph.store.records import GraphVersion
 from sandgraph_runner.protocol import Source

@@ -8,10 +8,11 @@ from itertools import chain
 
 from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
 from sandgraph.execution import plans, runtimes
-from sandgraph.model.graph import Graph, problems
+from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus
 from sandgraph.model.topology import analyse
+from sandgraph.model.validity import problems
 from sandgraph.sandbox.spec import Broken, CheckProblem, Owner, Sandboxes
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion

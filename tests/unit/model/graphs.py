@@ -15,11 +15,11 @@ from sandgraph.model.graph import (
     NodeType,
     OnMax,
     Outcome,
-    problems,
 )
 from sandgraph.model.limits import Limits
 from sandgraph.model.retry import Retry
 from sandgraph.model.topology import Topology, analyse
+from sandgraph.model.validity import problems
 
 _EDGE = re.compile(r"(\w+)>(\w+)(\?|!|\^[sftk]+)?")
 _OUTCOMES = {"s": Outcome.SUCCEEDED, "f": Outcome.FAILED, "t": Outcome.TIMED_OUT, "k": Outcome.SKIPPED}

@@ -17,11 +17,11 @@ from sandgraph.model.graph import (
     Node,
     NodeType,
     Outcome,
-    problems,
 )
 from sandgraph.model.limits import FLOOR, Limits
 from sandgraph.model.retry import RETRYABLE, Retry
 from sandgraph.model.run import AttemptStatus
+from sandgraph.model.validity import problems
 
 CHAIN = graph_of("start>a a>end")
 START, A, END = CHAIN.nodes

@@ -16,13 +16,14 @@ import pytest
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import Command, RecordCommit, RecordNodeRun, RecordRun, ScheduleRetry, StartAttempt
-from sandgraph.model.graph import Condition, Graph, problems
+from sandgraph.model.graph import Condition, Graph
 from sandgraph.model.history import state_at
 from sandgraph.model.limits import Limits
 from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus
 from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import Topology, analyse
+from sandgraph.model.validity import problems
 from sandgraph.settings import load_settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "semantics.md"
