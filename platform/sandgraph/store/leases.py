@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, false, func, literal_column, null, select, update
 
 from sandgraph.errors import Conflict
 from sandgraph.model.run import RunStatus
 from sandgraph.store import journal, received_events, tables
+from sandgraph.store.prepared import Prepared
 
 _RUN = tables.run.c
+
+_CLAIM = Prepared(
+    update(tables.run)
+    .where(_RUN.id == bindparam("run_id"), _RUN.finished_at.is_(None))
+    .values(lease=_RUN.lease + literal_column("1"), owner=bindparam("new_owner"), parked=false(), wake_at=null())
+    .returning(_RUN.lease)
+)
 
 
 def claim(connection: Connection, run_id: str, owner: str) -> int:
@@ -20,12 +28,7 @@ def claim(connection: Connection, run_id: str, owner: str) -> int:
         NotFound: There is no such run.
         Conflict: It has ended.
     """
-    lease = connection.scalar(
-        update(tables.run)
-        .where(_RUN.id == run_id, _RUN.finished_at.is_(None))
-        .values(lease=_RUN.lease + 1, owner=owner, parked=False, wake_at=None)
-        .returning(_RUN.lease)
-    )
+    lease = _CLAIM.scalar(connection, {"run_id": run_id, "new_owner": owner})
     if lease is None:
         journal.last_number(connection, run_id)
         raise Conflict(f"The run {run_id} has ended: nobody can work on it any more.", code="run_ended")

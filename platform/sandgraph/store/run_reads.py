@@ -7,6 +7,7 @@ from datetime import datetime
 from sandgraph.model.run import RunStatus
 from sandgraph.store import checkpoints, commits, journal, leases, node_runs, received_events, run_events, runs
 from sandgraph.store.database import Database
+from sandgraph.store.known import Known
 from sandgraph.store.records import (
     Checkpoint,
     CodeVersion,
@@ -24,8 +25,9 @@ from sandgraph.store.records import (
 class RunReads:
     """What reads runs; part of `Store`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, known: Known) -> None:
         self._database = database
+        self._known = known
 
     async def run(self, run_id: str) -> RunRecord:
         """Return a run with its states.
@@ -49,7 +51,8 @@ class RunReads:
         Raises:
             NotFound: There is no run of that id.
         """
-        return await self._database.read(runs.pinned_code, run_id)
+        pinned = self._known.pinned.get(run_id)
+        return await self._database.read(runs.pinned_code, run_id) if pinned is None else pinned
 
     async def list_runs(
         self,

@@ -10,6 +10,7 @@ from sandgraph.model.run import Failure, LogLine, NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import Json
 from sandgraph.store import forks, journal, leases, received_events, recovery, runs, steps
 from sandgraph.store.database import Database
+from sandgraph.store.known import Known
 from sandgraph.store.records import (
     CodeVersion,
     GraphVersion,
@@ -30,8 +31,9 @@ class RunWrites:
     (``lease_lost``): somebody else works on the run.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, known: Known) -> None:
         self._database = database
+        self._known = known
 
     async def create_run(
         self,
@@ -59,7 +61,11 @@ class RunWrites:
             Conflict: The key stands for a request of another fingerprint (``idempotency_key_reused``).
         """
         new = NewRun(graph, initial_state, functions, tools, image, idempotency_key, fingerprint)
-        return await self._database.write(runs.create, new)
+        record, is_new = await self._database.write(runs.create, new)
+        if is_new:
+            # Whoever works on it asks for that first.
+            self._known.pinned.keep(record.run_id, (dict(functions), dict(tools)))
+        return record, is_new
 
     async def fork_run(
         self, new: NewRun, commands: Sequence[Command], told: Sequence[RunEvent], *, forked_from: str, forked_at: int

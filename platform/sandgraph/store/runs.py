@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.commands import RecordRun
@@ -18,9 +18,19 @@ from sandgraph.store.code import version_of
 from sandgraph.store.columns import now
 from sandgraph.store.ids import new_id
 from sandgraph.store.node_runs import failure_of
+from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page, RunRecord, RunSummary
 
 _LIST = "runs"
+
+# Made once: making one takes longer than SQLite needs to run it.
+_RUN = select(tables.run).where(tables.run.c.id == bindparam("run_id"))
+_STATES = select(tables.run_state.c.kind, tables.run_state.c.state).where(
+    tables.run_state.c.run_id == bindparam("run_id")
+)
+_INSERT_RUN = insert(tables.run)
+_INSERT_STATE = Prepared(insert(tables.run_state))
+_INSERT_PINS = Prepared(insert(tables.run_code))
 
 _BEGUN = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.INTERRUPTED)
 
@@ -95,7 +105,7 @@ def known_by(connection: Connection, new: NewRun) -> RunRecord | None:
 def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, object]) -> None:
     """Store the row of a run, pending unless there is ``more`` to say, its initial state and its pins."""
     connection.execute(
-        insert(tables.run),
+        _INSERT_RUN,
         {
             "id": run_id,
             "graph_id": new.graph.graph_id,
@@ -110,16 +120,14 @@ def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, o
         },
     )
     initial = {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
-    connection.execute(insert(tables.run_state), initial)
-    if pins := new.pins(run_id):
-        connection.execute(insert(tables.run_code), pins)
+    _INSERT_STATE.run(connection, [initial])
+    _INSERT_PINS.run(connection, new.pins(run_id))
 
 
 def get(connection: Connection, run_id: str) -> RunRecord:
     """Return a run with its states."""
     row = _row(connection, run_id)
-    kept = tables.run_state
-    found = connection.execute(select(kept.c.kind, kept.c.state).where(kept.c.run_id == run_id))
+    found = connection.execute(_STATES, {"run_id": run_id})
     states = {kind: state for kind, state in found}  # noqa: C416 - rows are no pairs to a type checker
     return RunRecord(**_fields(row), initial_state=states["initial"], final_state=states.get("final"))
 
@@ -202,7 +210,7 @@ def load(connection: Connection, graph_name: str) -> int:
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
-    row = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).first()
+    row = connection.execute(_RUN, {"run_id": run_id}).first()
     if row is None:
         raise NotFound("run", run_id)
     return row

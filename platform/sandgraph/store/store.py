@@ -9,6 +9,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.store import code as code_versions
 from sandgraph.store import graphs, processes
 from sandgraph.store.database import Database
+from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.run_reads import RunReads
 from sandgraph.store.run_writes import RunWrites
@@ -41,7 +42,7 @@ class Store(RunWrites, RunReads):
             ConfigurationError: The folder cannot be used, or another process uses it.
         """
         opened = await Database.open(data_dir, process_id=process_id, takeover_after_s=takeover_after_s)
-        return cls(opened)
+        return cls(opened, Known())
 
     @property
     def process_id(self) -> str:
@@ -67,7 +68,11 @@ class Store(RunWrites, RunReads):
 
         It was not where the latest version has this very code, and this description or none was given.
         """
-        return await self._database.write(code_versions.save, kind, name, code, description)
+        try:
+            return await self._database.write(code_versions.save, kind, name, code, description)
+        finally:
+            # Also where nobody knows whether it was stored.
+            self._known.forget_latest()
 
     async def has_code(self, kind: CodeKind, name: str, code: str) -> bool:
         """Tell whether any version of the name, not only the latest, has this very code."""
@@ -75,7 +80,13 @@ class Store(RunWrites, RunReads):
 
     async def latest_code(self, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
         """Return the latest version of each name; names that are not known are absent."""
-        return await self._database.read(code_versions.latest_of, kind, list(names))
+        wanted = list(dict.fromkeys(names))
+        found = self._known.latest(kind, wanted)
+        if found is None:
+            age = self._known.age
+            found = await self._database.read(code_versions.latest_of, kind, wanted)
+            self._known.keep_latest(kind, found, age)
+        return found
 
     async def list_code(self, kind: CodeKind, *, cursor: str | None = None, limit: int = 100) -> Page[CodeVersion]:
         """Return the latest version of each name, in the order of names."""
@@ -83,7 +94,12 @@ class Store(RunWrites, RunReads):
 
     async def all_tools(self) -> dict[str, CodeVersion]:
         """Return the latest version of every tool."""
-        return await self._database.read(code_versions.all_latest, CodeKind.TOOL)
+        found = self._known.tools()
+        if found is None:
+            age = self._known.age
+            found = await self._database.read(code_versions.all_latest, CodeKind.TOOL)
+            self._known.keep_tools(found, age)
+        return found
 
     # Graphs
 
@@ -100,7 +116,11 @@ class Store(RunWrites, RunReads):
         Raises:
             NotFound: There is none of that id.
         """
-        return await self._database.read(graphs.get, graph_id)
+        found = self._known.graphs.get(graph_id)
+        if found is None:
+            found = await self._database.read(graphs.get, graph_id)
+            self._known.graphs.keep(graph_id, found)
+        return found
 
     async def list_graphs(
         self, *, name: str | None = None, cursor: str | None = None, limit: int = 100

@@ -1,0 +1,101 @@
+"""What was read or stored and cannot have changed since, for no other process writes: see `processes`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_GRAPHS = 64
+_CODE = 128
+_RUNS = 32
+
+#: What a run pinned: functions and tools, by name.
+Pinned = tuple[dict[str, CodeVersion], dict[str, CodeVersion]]
+
+
+class Recent(Generic[K, V]):
+    """What was used last.
+
+    Args:
+        size: How many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
+    def get(self, key: K) -> V | None:
+        """Return what is kept, if it is."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: K, value: V) -> None:
+        """Keep one more, and forget what was not used for longest."""
+        self._kept[key] = value
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+
+
+class Known:
+    """What a store knows without asking the database; used on the event loop alone."""
+
+    def __init__(self) -> None:
+        #: Versions never change.
+        self.graphs = Recent[str, GraphVersion](_GRAPHS)
+        #: Of runs that were made here: nor does what they pinned.
+        self.pinned = Recent[str, Pinned](_RUNS)
+        self._latest = Recent[tuple[CodeKind, str], CodeVersion](_CODE)
+        self._tools: dict[str, CodeVersion] | None = None
+        self._age = 0
+
+    @property
+    def age(self) -> int:
+        """Of the latest versions: what was asked for in an earlier age may lack the latest."""
+        return self._age
+
+    def forget_latest(self) -> None:
+        """A version is being added."""
+        self._age += 1
+        self._latest.clear()
+        self._tools = None
+
+    def latest(self, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion] | None:
+        """Return the latest version of each name; None where one is not known here."""
+        found: dict[str, CodeVersion] = {}
+        for name in names:
+            version = self._latest.get((kind, name))
+            if version is None:
+                return None
+            found[name] = version
+        return found
+
+    def keep_latest(self, kind: CodeKind, found: dict[str, CodeVersion], age: int) -> None:
+        """Keep latest versions that were asked for at an age."""
+        if age == self._age:
+            for name, version in found.items():
+                self._latest.keep((kind, name), version)
+
+    def tools(self) -> dict[str, CodeVersion] | None:
+        """Return the latest version of every tool; None where they are not known here."""
+        return None if self._tools is None else dict(self._tools)
+
+    def keep_tools(self, found: dict[str, CodeVersion], age: int) -> None:
+        """Keep the latest version of every tool, asked for at an age."""
+        if age == self._age:
+            self._tools = dict(found)
