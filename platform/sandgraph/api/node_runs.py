@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sandgraph.api.services import Reader, Runs
-from sandgraph.api.views import Document, in_progress, run_view
+from sandgraph.api.views import Document, run_view
 from sandgraph.errors import InvalidInput
 from sandgraph.store.records import NodeRunRecord, RunSummary
 
@@ -23,22 +25,13 @@ async def status_of(
     found = await reader.node_runs(run.run_id, after=after, limit=limit + 1)
     shown = found[:limit]
     has_more = len(found) > limit
-    current: list[NodeRunRecord] | None = None
+    current: Sequence[NodeRunRecord] | None = None
     if run.is_final:
         current = []
     elif after or has_more:
-        current = await _all_in_progress(reader, run.run_id)
+        current = await reader.node_runs_in_progress(run.run_id)
     next_cursor = str(shown[-1].first_seq) if has_more else None
     return run_view(run, shown, current=current, next_cursor=next_cursor, place=await runs.place(run.run_id))
-
-
-async def _all_in_progress(reader: Reader, run_id: str) -> list[NodeRunRecord]:
-    current: list[NodeRunRecord] = []
-    after = 0
-    while found := await reader.node_runs(run_id, after=after, limit=MOST_SHOWN):
-        current += in_progress(found)
-        after = found[-1].first_seq
-    return current
 
 
 def _after(cursor: str | None) -> int:

@@ -307,6 +307,9 @@ class Reader(Protocol):
     async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
         """Return a run's node runs in order of their start, or so many that follow the one of a ``first_seq``."""
 
+    async def node_runs_in_progress(self, run_id: str) -> Sequence[NodeRunRecord]:
+        """Return those of a run's node runs that have begun and not ended, in order of their start."""
+
     async def history(
         self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int
     ) -> Page[CommitRecord]:

@@ -15,9 +15,6 @@ from sandgraph.model.state import Json
 from sandgraph.store.records import CommitRecord, RunRecord
 from sandgraph.store.store import Store
 
-#: Commits that are read one by one; to name more authors, all are read at once.
-_ONE_BY_ONE = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -92,14 +89,9 @@ def _writer(commit: CommitRecord) -> Writer:
 
 async def _authors(store: Store, run_id: str, state: Iterable[str], numbers: Mapping[str, int]) -> dict[str, Writer]:
     wanted = {key: numbers.get(key, 0) for key in state}
-    distinct = sorted(set(wanted.values()) - {0})
-    if len(distinct) > _ONE_BY_ONE:
-        commits = await store.commits(run_id, upto=distinct[-1])
-    else:
-        commits = [await store.commit(run_id, number) for number in distinct]
-    named = set(distinct)
-    writers = {commit.number: _writer(commit) for commit in commits if commit.number in named}
-    return {key: writers[number] if number else Writer(0) for key, number in wanted.items()}
+    made = await store.authors(run_id, set(wanted.values()) - {0})
+    writers = {0: Writer(0), **{number: Writer(number, key, attempt) for number, (key, attempt) in made.items()}}
+    return {key: writers[number] for key, number in wanted.items()}
 
 
 async def read_told(store: Store, record: RunRecord, after: int = 0) -> AsyncIterator[list[Told]]:

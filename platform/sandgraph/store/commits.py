@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
 from sandgraph.errors import InvalidInput, NotFound
+from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import StateDiff
 from sandgraph.store import cursors, journal, tables
 from sandgraph.store.records import CommitRecord, Page
@@ -14,6 +16,9 @@ from sandgraph.store.records import CommitRecord, Page
 _LIST = "commits"
 _ROW = tables.state_commit.c
 _MAX_INTEGER = 2**63 - 1
+
+#: Commits that one statement names.
+_NAMED_AT_ONCE = 500
 
 
 def upto(connection: Connection, run_id: str, number: int | None) -> list[CommitRecord]:
@@ -37,6 +42,23 @@ def get(connection: Connection, run_id: str, number: int) -> CommitRecord:
     if row is None:
         raise NotFound("commit", str(number))
     return _record(row)
+
+
+def authors(connection: Connection, run_id: str, numbers: Collection[int]) -> dict[int, tuple[NodeRunKey, int | None]]:
+    """Return who made some commits, by number: the node run, and the attempt where one did. Diffs are not read."""
+    journal.last_number(connection, run_id)
+    wanted = sorted(numbers)
+    found: dict[int, tuple[NodeRunKey, int | None]] = {}
+    for first in range(0, len(wanted), _NAMED_AT_ONCE):
+        for row in connection.execute(authors_query(run_id, wanted[first : first + _NAMED_AT_ONCE])):
+            found[row.number] = NodeRunKey(row.node, row.iteration, row.scope), row.attempt
+    return found
+
+
+def authors_query(run_id: str, numbers: Collection[int]) -> Select[Any]:
+    """Return the statement of who made some commits."""
+    columns = (_ROW.number, _ROW.scope, _ROW.node, _ROW.iteration, _ROW.attempt)
+    return select(*columns).where(_ROW.run_id == run_id, _ROW.number.in_(numbers))
 
 
 def page(

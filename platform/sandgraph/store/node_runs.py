@@ -14,6 +14,14 @@ from sandgraph.store.records import AttemptRecord, NodeRunRecord, Reads
 _DONE = tables.node_run.c
 _TRIED = tables.attempt.c
 _MAX_INTEGER = 2**63 - 1
+_IN_PROGRESS = (NodeRunStatus.RUNNING.value, NodeRunStatus.WAITING.value, NodeRunStatus.RETRYING.value)
+
+_IS_OF = and_(
+    _TRIED.run_id == _DONE.run_id,
+    _TRIED.scope == _DONE.scope,
+    _TRIED.node == _DONE.node,
+    _TRIED.iteration == _DONE.iteration,
+)
 
 
 def read(connection: Connection, run_id: str, after: int, limit: int | None) -> list[NodeRunRecord]:
@@ -24,7 +32,11 @@ def read(connection: Connection, run_id: str, after: int, limit: int | None) -> 
     rows = connection.execute(query if limit is None else query.limit(limit)).all()
     if not rows:
         return []
-    attempts = _attempts(connection.execute(attempts_query(run_id, after, rows[-1].first_seq)).all())
+    return _records(rows, connection.execute(attempts_query(run_id, after, rows[-1].first_seq)).all())
+
+
+def _records(rows: Sequence[Row[Any]], tries: Sequence[Row[Any]]) -> list[NodeRunRecord]:
+    attempts = _attempts(tries)
     return [
         NodeRunRecord(
             row.node,
@@ -42,6 +54,29 @@ def read(connection: Connection, run_id: str, after: int, limit: int | None) -> 
     ]
 
 
+def in_progress(connection: Connection, run_id: str) -> list[NodeRunRecord]:
+    """Return the node runs that have begun and not ended, in order of start.
+
+    No index is kept for them, which each step of a run would have to write: to look at the rows of a run takes some
+    milliseconds for 10,000 of them, and only those in progress are read.
+    """
+    journal.last_number(connection, run_id)
+    rows = connection.execute(in_progress_query(run_id)).all()
+    return _records(rows, connection.execute(attempts_in_progress_query(run_id)).all() if rows else [])
+
+
+def in_progress_query(run_id: str) -> Select[Any]:
+    """Return the statement of the node runs in progress."""
+    query = select(tables.node_run).where(_DONE.run_id == run_id, _DONE.status.in_(_IN_PROGRESS))
+    return query.order_by(_DONE.first_seq)
+
+
+def attempts_in_progress_query(run_id: str) -> Select[Any]:
+    """Return the statement of the attempts of the node runs in progress."""
+    query = select(tables.attempt).join_from(tables.node_run, tables.attempt, _IS_OF)
+    return query.where(_DONE.run_id == run_id, _DONE.status.in_(_IN_PROGRESS))
+
+
 def count(connection: Connection, run_id: str) -> int:
     """Count a run's node runs."""
     journal.last_number(connection, run_id)
@@ -50,15 +85,9 @@ def count(connection: Connection, run_id: str) -> int:
 
 def attempts_query(run_id: str, after: int, last: int) -> Select[Any]:
     """Return the statement of the attempts of the node runs that began after a record, up to another and with it."""
-    matches = and_(
-        _TRIED.run_id == _DONE.run_id,
-        _TRIED.scope == _DONE.scope,
-        _TRIED.node == _DONE.node,
-        _TRIED.iteration == _DONE.iteration,
-    )
     return (
         select(tables.attempt)
-        .join_from(tables.node_run, tables.attempt, matches)
+        .join_from(tables.node_run, tables.attempt, _IS_OF)
         .where(_DONE.run_id == run_id, _DONE.first_seq > after, _DONE.first_seq <= last)
     )
 

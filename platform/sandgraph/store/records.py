@@ -66,7 +66,8 @@ class RunSummary:
         paused: Whether it starts nothing at present, as somebody asked for.
         wake_at: When it goes on, where it waits for a time and nobody works on it.
         forked_from: The run whose history it began with.
-        forked_at: Number of the last event of that run which is part of its own history.
+        forked_at: Number of the checkpoint at which it goes its own way: of that run, where it was forked; of its own
+            last commit of the history, where it was resumed.
     """
 
     run_id: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sandgraph.model.run import RunStatus
+from sandgraph.model.run import NodeRunKey, RunStatus
 from sandgraph.store import checkpoints, commits, journal, leases, node_runs, received_events, run_events, runs
 from sandgraph.store.database import Database
 from sandgraph.store.known import Known
@@ -121,6 +122,14 @@ class RunReads:
         """
         return await self._database.read(node_runs.read, run_id, after, limit)
 
+    async def node_runs_in_progress(self, run_id: str) -> list[NodeRunRecord]:
+        """Return a run's node runs that have begun and not ended, in order of start, with their attempts.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(node_runs.in_progress, run_id)
+
     async def count_node_runs(self, run_id: str) -> int:
         """Count a run's node runs.
 
@@ -144,6 +153,14 @@ class RunReads:
             NotFound: There is no run of that id, or it has no such commit.
         """
         return await self._database.read(commits.get, run_id, number)
+
+    async def authors(self, run_id: str, numbers: Collection[int]) -> dict[int, tuple[NodeRunKey, int | None]]:
+        """Return who made some of a run's commits, by number: the node run, and the attempt where one did.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(commits.authors, run_id, numbers)
 
     async def history(
         self,

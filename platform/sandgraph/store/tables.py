@@ -106,7 +106,7 @@ class RunRow(_Table, table=True):
     parked: bool = Field(default=False, sa_column_kwargs=_ZERO, description="Whether it waits and nobody works on it.")
     wake_at: datetime | None = Field(sa_type=UtcTime, description="When a parked run goes on even without an event.")
     forked_from: str | None = Field(sa_type=SafeText)
-    forked_at: int | None = Field(description="Number of the event of that run after which this one goes its own way.")
+    forked_at: int | None = Field(description="Number of the checkpoint at which this one goes its own way.")
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)

@@ -126,6 +126,21 @@ async def test_what_a_subgraph_does_not_see_is_not_in_its_states(store: Store, r
     )
 
 
+async def test_who_made_commits_is_read_without_them(store: Store, run_id: str) -> None:
+    history = History({})
+    history.chain(1_200)
+    before = history.views[1_200]
+    history.commit(before, StateDiff(), scope="sub#1")
+    history.commit(before, StateDiff(), attempt=None)
+    await history.store(store, run_id)
+    every = {commit.number: (commit.key, commit.attempt) for commit in history.commits}
+    assert await store.authors(run_id, range(1, 1_300)) == every
+    assert await store.authors(run_id, {3, 1_201, 5_000}) == {3: every[3], 1_201: every[1_201]}
+    assert await store.authors(run_id, []) == {}
+    with pytest.raises(NotFound):
+        await store.authors("run_nothing", [])
+
+
 async def test_states_that_are_not_there_are_not_found(store: Store, run_id: str) -> None:
     for number in (-1, 1, 2**70):
         with pytest.raises(NotFound) as missing:

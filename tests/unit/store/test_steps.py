@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
+from sandgraph.errors import NotFound
 from sandgraph.model import events, topology
 from sandgraph.model.commands import (
     Command,
@@ -308,3 +309,22 @@ async def test_what_waited_runs_once_its_attempt_starts(store: Store, run_id: st
     await store.apply(run_id, [StartAttempt(WORK, 1, VIEW)])
     [node_run] = await store.node_runs(run_id)
     assert (node_run.status, node_run.message, len(node_run.attempts)) == (NodeRunStatus.RUNNING, "", 1)
+
+
+async def test_those_in_progress_are_read_alone(store: Store, run_id: str, begin: Begin, succeed: Succeed) -> None:
+    assert await store.node_runs_in_progress(run_id) == []
+    for number in range(1, 8):
+        key = await begin("work", number)
+        if number in {1, 2, 5}:
+            await succeed(key, number, {"n": number})
+    await store.apply(run_id, [RecordNodeRun(NodeRunKey("wait"), NodeRunStatus.WAITING)])
+    await store.apply(run_id, [RecordNodeRun(NodeRunKey("no"), NodeRunStatus.SKIPPED)])
+    failed = NodeRunKey("work", 3)
+    again = [RecordAttempt(failed, 1, AttemptStatus.ERROR), RecordNodeRun(failed, NodeRunStatus.RETRYING, FAILURE)]
+    await store.apply(run_id, again)
+    found = await store.node_runs_in_progress(run_id)
+    unended = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
+    assert {each.status for each in found} == unended
+    assert found == [each for each in await store.node_runs(run_id) if each.status in unended]
+    with pytest.raises(NotFound):
+        await store.node_runs_in_progress("run_0")
