@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos_campaign import Batch, Round, shard
+from chaos_batch import Batch
+from chaos_campaign import Round, shard
 from chaos_containers import DOCKER, containers_gone, is_small
 from chaos_driver import Driver, driver, live
-from chaos_judge import Judge
 from chaos_life import DONE, Life
 from own_engine import NoOwnEngine, OwnEngine, own_engine
-from random_programs import make
 
 from sandgraph.settings import load_settings
 
@@ -81,8 +80,6 @@ def test_the_engine_may_die_under_them(lives: Driver, engine: OwnEngine, tmp_pat
         stopped.set()
         restarting.join(60)
     batch.read(life, ended, 0)
-    programs = {seed: make(seed) for seed in seeds}
-    problems = Judge(batch.database).judge(programs, batch.accepted, batch.cancelled)
-    assert [*batch.problems, *problems] == []
+    assert batch.judge(life.cases()) == []
     assert ended == DONE
     assert engine.docker("ps", "-aq", "--filter", "label=sandgraph.deployment=chaos-restart") == ""

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos_campaign import Batch
+from chaos_batch import Batch
 from chaos_driver import driver, live
-from chaos_judge import Judge
 from chaos_life import DONE, Life
-from random_programs import make
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -54,9 +52,7 @@ def test_runs_go_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None
         is_over.set()
         filling.join(30)
     batch.read(life, ended, 0)
-    programs = {seed: make(seed) for seed in _SEEDS}
-    problems = Judge(batch.database).judge(programs, batch.accepted, batch.cancelled)
-    assert [*batch.problems, *problems] == []
+    assert batch.judge(life.cases()) == []
     assert ended == DONE
     assert filled[0] > 0, "it was over before the disk was full"
     assert any("full" in felt for felt in batch.felt_now), batch.felt_now

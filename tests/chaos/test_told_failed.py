@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chaos_campaign import Batch
+from chaos_batch import Batch
 from chaos_driver import driver, live
 from chaos_faults import Fault
-from chaos_judge import Judge
 from chaos_life import DONE, Life
 from chaos_points import Action
-from random_programs import make
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 
@@ -31,13 +30,13 @@ _KILL = Fault("tell.AttemptSucceeded", 8, Action.KILL)
 )
 def test_a_run_outlives_it(tmp_path: Path, point: str, action: Action, earlier: list[Fault]) -> None:
     batch = Batch(tmp_path, _SEEDS)
+    life = Life(tmp_path / "data", batch.notes, tmp_path / "log.txt", "chaos", _SEEDS)
     with driver() as lives:
-        for faults in ([earlier] if earlier else []) + [[Fault(point, 1, action)]]:
-            life = Life(
-                tmp_path / "data", batch.notes, tmp_path / "log.txt", "chaos", _SEEDS, dict(batch.accepted), faults
-            )
-            ended = live(lives, life)
-            batch.read(life, ended, 0)
-    problems = Judge(batch.database).judge({seed: make(seed) for seed in _SEEDS}, batch.accepted, batch.cancelled)
-    assert [*batch.problems, *problems] == []
+        if earlier:
+            first = replace(life, faults=earlier)
+            batch.read(first, live(lives, first), 0)
+        last = replace(life, accepted=dict(batch.accepted), faults=[Fault(point, 1, action)])
+        ended = live(lives, last)
+    batch.read(last, ended, 0)
+    assert batch.judge(life.cases()) == []
     assert ended == DONE

@@ -5,24 +5,19 @@ A round takes a part of the matrix and goes on until every fault of it has happe
 
 from __future__ import annotations
 
-import json
 import random
-import signal
-import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from chaos_batch import Batch
 from chaos_driver import Driver, live
 from chaos_faults import Fault
-from chaos_judge import Judge
-from chaos_life import CRASHED, DATABASE, DONE, NOT_STARTED, STOPPED, STUCK, Life
+from chaos_life import DONE, Life
 from chaos_points import Action, Phase, Point, pairs
-from random_programs import make
 
 #: Seconds for which a life that was stopped stays so.
 FROZEN_S = 0.15
@@ -167,8 +162,7 @@ class Round:
         for _ in range(_CALM_LIVES):
             if self._live(batch, replace(base, accepted=dict(batch.accepted))) == DONE:
                 break
-        programs = {seed: make(seed) for seed in seeds}
-        problems = batch.problems + Judge(batch.database).judge(programs, batch.accepted, batch.cancelled)
+        problems = batch.judge(base.cases())
         if problems:
             raise Chaos("\n".join([f"seed {self._seed}, {folder}:", *problems, *batch.history]))
         self.report.programs += len(seeds)
@@ -230,69 +224,3 @@ def _goes_with(pair: Pair, others: list[Pair]) -> bool:
     if action in _ENDS or pair[0].phase is Phase.CLOSE:
         return not actions & _ENDS and not any(other.phase is Phase.CLOSE for other, _ in others)
     return len(others) < _FAULTS and action not in actions
-
-
-class Batch:
-    """Programs over one data folder, and what is known of them from their lives' notes.
-
-    Args:
-        folder: Its own.
-        seeds: Of its programs.
-    """
-
-    def __init__(self, folder: Path, seeds: list[int]) -> None:
-        self.seeds = seeds
-        self.database = folder / "data" / DATABASE
-        self.notes = folder / "notes.jsonl"
-        self.accepted: dict[int, str] = {}
-        self.cancelled: set[str] = set()
-        self.problems: list[str] = []
-        self.history: list[str] = []
-        self.fired_now: list[dict[str, Any]] = []
-        self.felt_now: list[str] = []
-        self.passed_now: dict[str, int] = {}
-        self._read = 0
-
-    def is_in_progress(self) -> bool:
-        """Tell whether there are runs that the next life has to go on with."""
-        if not self.accepted:
-            return False
-        with closing(sqlite3.connect(self.database)) as connection:
-            query = "SELECT 1 FROM run WHERE status NOT IN ('pending') AND finished_at IS NULL"
-            return connection.execute(query).fetchone() is not None
-
-    def read(self, life: Life, ended: int, seconds: float) -> None:
-        """Take in what a life noted and how it ended."""
-        lines = self.notes.read_bytes()[self._read :] if self.notes.exists() else b""
-        self._read += len(lines)
-        notes = [json.loads(line) for line in lines.splitlines()]
-        self.fired_now = [note for note in notes if "fired" in note]
-        self.felt_now = [note["felt"] for note in notes if "felt" in note]
-        self.passed_now = next((note["passed"] for note in reversed(notes) if "passed" in note), {})
-        for note in notes:
-            if "accepted" in note:
-                seed, run_id = note["accepted"]
-                if self.accepted.setdefault(seed, run_id) != run_id:
-                    self.problems.append(f"program {seed} was accepted as {self.accepted[seed]} and as {run_id}")
-            if "cancelled" in note:
-                self.cancelled.add(note["cancelled"])
-            if "stuck" in note:
-                self.problems.append(f"nobody works on a run that has not ended: {note['stuck']}")
-        fired = ", ".join(note["fired"] for note in self.fired_now)
-        planned = ", ".join(map(str, life.faults)) or "none"
-        said = f"fired ({fired}), felt {self.felt_now}, ended {ended} after {seconds:.2f} s"
-        self.history.append(f"  a life with faults ({planned}): {said}")
-        actions = {note["action"] for note in self.fired_now}
-        allowed = {DONE}
-        if Action.KILL in actions:
-            allowed = {-signal.SIGKILL}
-        elif Action.STOP in actions:
-            allowed = {STOPPED, DONE, NOT_STARTED}
-        elif actions:
-            # It may have met the start, which then fails as a whole and is made again.
-            allowed = {DONE, NOT_STARTED}
-        if ended not in allowed:
-            names = {CRASHED: "crashed", STUCK: "stuck", NOT_STARTED: "not started", -signal.SIGALRM: "too long"}
-            self.problems.append(
-                f"a life with faults ({planned}) ended as {ended} ({names.get(ended, '?')}): {life.log}"
-            )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chaos_campaign import Chaos, Plan
-from random_programs import expect, make
+from chaos_programs import case_of
 from served import containers_of
 
 #: Node runs of a program at most: each is a container.
@@ -16,7 +16,8 @@ _MOST_RUNS = 7
 
 def is_small(seed: int) -> bool:
     """Tell whether a program has few node runs."""
-    return expect(make(seed)).ran.total() <= _MOST_RUNS
+    expected = case_of(seed).expected
+    return expected.ran.total() + expected.inside <= _MOST_RUNS
 
 
 DOCKER = Plan(

@@ -19,8 +19,11 @@ from chaos_points import Action
 from sandgraph import errors
 
 #: Seconds for which the database is held, or cannot grow: longer than a write waits for it in a life.
-HELD_S = 0.4
-BUSY_S = 0.1
+HELD_S = 0.25
+BUSY_S = 0.05
+
+#: Seconds for which it cannot grow until somebody feels it.
+_UNFELT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Faults:
         self._mutex = threading.Lock()
         self._passed: Counter[str] = Counter()
         self.full_until = 0.0
+        #: Held by whoever is in a transaction that writes: who is stopped there holds the database, and not by chance.
+        self.writing = threading.RLock()
 
     def at(
         self, point: str, error: Callable[[], Exception] = lambda: store_error("a point that raises nothing")
@@ -120,6 +125,8 @@ class Faults:
 
     def felt(self, trouble: errors.Unavailable) -> None:
         """Take down what somebody was told."""
+        if "full" in trouble.message:
+            self.full_until = min(self.full_until, time.monotonic() + HELD_S)
         self._notes.add(felt=trouble.message)
 
     def end(self) -> None:
@@ -133,14 +140,17 @@ class Faults:
                 # Another thread may be the one that takes it.
                 time.sleep(60)
             case Action.FREEZE:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                with self.writing:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                    # Another thread may be the one that takes it.
+                    time.sleep(0.01)
             case Action.FAIL | Action.TOLD_FAILED:
                 raise error()
             case Action.LOCKED:
                 if self._locker is None or not self._locker.lock():
                     self._notes.add(felt="nobody could hold the database")
             case Action.DISK_FULL:
-                self.full_until = time.monotonic() + HELD_S
+                self.full_until = time.monotonic() + _UNFELT_S
             case Action.STOP:
                 self._on_stop()
 

@@ -9,8 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from chaos_life import is_cancelled as may_be_cancelled
-from random_programs import Expectation, Program, expect
+from chaos_programs import Case
 
 _FINAL = {"completed", "failed", "cancelled", "interrupted"}
 
@@ -27,11 +26,11 @@ class Judge:
         self._where = str(database)
         self.problems: list[str] = []
 
-    def judge(self, programs: dict[int, Program], accepted: dict[int, str], cancelled: set[str]) -> list[str]:
+    def judge(self, cases: list[Case], accepted: dict[int, str], cancelled: set[str]) -> list[str]:
         """Return what is wrong.
 
         Args:
-            programs: All that were handed in, by seed.
+            cases: All that were handed in.
             accepted: The runs that the client was told of, by seed.
             cancelled: The runs of which the client was told that they are cancelled.
         """
@@ -41,19 +40,21 @@ class Judge:
             self._check(self._values("PRAGMA integrity_check") == ["ok"], "the database is damaged")
             self._check(not self._values("PRAGMA foreign_key_check"), "rows refer to rows that are not there")
             runs = {row["idempotency_key"]: row for row in connection.execute("SELECT * FROM run")}
-            self._check(len(runs) == len(programs), f"{len(programs)} programs became {len(runs)} runs")
-            for seed, program in programs.items():
+            self._check(len(runs) == len(cases), f"{len(cases)} programs became {len(runs)} runs")
+            for case in cases:
+                seed = case.seed
                 run = runs.get(f"program {seed}")
                 if run is None or accepted.get(seed, run["id"]) != run["id"]:
                     self.problems.append(f"program {seed}: the accepted run {accepted.get(seed)} is not there")
                     continue
                 self._where = f"program {seed}, run {run['id']}"
-                self._run(run, program, expect(program), is_cancelled=run["id"] in cancelled)
+                self._run(run, case, is_cancelled=run["id"] in cancelled)
         return self.problems
 
-    def _run(self, run: sqlite3.Row, program: Program, expected: Expectation, *, is_cancelled: bool) -> None:
-        self._outcome(run, program, expected, is_cancelled=is_cancelled)
+    def _run(self, run: sqlite3.Row, case: Case, *, is_cancelled: bool) -> None:
+        self._outcome(run, case, is_cancelled=is_cancelled)
         self._journal(run)
+        self._events(run, case)
         run_id = run["id"]
         numbers = self._values("SELECT number FROM run_event WHERE run_id = ? ORDER BY number", run_id)
         self._check(numbers == list(range(1, len(numbers) + 1)), f"events {numbers} have gaps")
@@ -66,16 +67,18 @@ class Judge:
         self._check(all(each["finished_at"] for each in attempts), "an attempt has not ended")
         succeeded = {(*_key(each), each["attempt"]) for each in attempts if each["status"] == "succeeded"}
         self._once("succeeded", [each[:-1] for each in succeeded])
-        made_by = {(*_key(commit), commit["attempt"]) for commit in commits}
+        # Those of maps, subgraphs and waits are made by no attempt.
+        made_by = {(*_key(commit), commit["attempt"]) for commit in commits if commit["attempt"] is not None}
         self._check(made_by <= succeeded, f"commits of attempts that did not succeed: {made_by - succeeded}")
         node_runs = self._rows("SELECT * FROM node_run WHERE run_id = ?", run_id)
         self._check(all(each["finished_at"] for each in node_runs), "a node run has not ended")
 
-    def _outcome(self, run: sqlite3.Row, program: Program, expected: Expectation, *, is_cancelled: bool) -> None:
+    def _outcome(self, run: sqlite3.Row, case: Case, *, is_cancelled: bool) -> None:
+        expected = case.expected
         status, failure = run["status"], json.loads(run["failure"] or "null")
         self._check(bool(run["finished_at"]), f"it is {status} and has not ended")
         if status == "cancelled":
-            self._check(is_cancelled or may_be_cancelled(program.seed), "nobody cancelled it")
+            self._check(is_cancelled or case.is_cancelled, "nobody cancelled it")
             return
         self._check(not is_cancelled, f"it was cancelled, and is {status}")
         if expected.codes:
@@ -89,9 +92,22 @@ class Judge:
         ran = Counter(
             row["node"]
             for row in self._rows("SELECT * FROM node_run WHERE run_id = ? AND status = 'succeeded'", run["id"])
-            if row["node"].split()[0] not in {"start", "end"}
+            if not row["scope"] and row["node"].split()[0] not in {"start", "end"}
         )
         self._check(ran == expected.ran, f"nodes ran {ran}; expected was {expected.ran}")
+
+    def _events(self, run: sqlite3.Row, case: Case) -> None:
+        """Check what the client sent: it is there once, in its order, and was told once, if the run came to that."""
+        received = self._rows("SELECT * FROM received_event WHERE run_id = ? ORDER BY number", run["id"])
+        sent = [(case.event_id(number), payload) for number, payload in enumerate(case.sends)]
+        kept = [(each["event_id"], json.loads(each["payload"])) for each in received]
+        self._check(kept == sent[: len(kept)], f"it was sent {sent}, and kept {kept}")
+        told = [each["told"] for each in received if each["told"] is not None]
+        documents = self._rows("SELECT number, document FROM run_event WHERE run_id = ? ORDER BY number", run["id"])
+        heard = [each["number"] for each in documents if json.loads(each["document"]).get("type") == "received"]
+        self._check(told == heard, f"told are {heard}, and marked as told {told}")
+        if run["status"] == "completed":
+            self._check(len(told) == len(sent), f"{len(told)} of {len(sent)} events were told")
 
     def _journal(self, run: sqlite3.Row) -> None:
         events = self._rows("SELECT * FROM event WHERE run_id = ? ORDER BY seq", run["id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import random
@@ -18,7 +19,8 @@ from typing import Any, TypeVar
 import chaos_wrappers
 from chaos_faults import Fault, Faults, Locker, Notes
 from chaos_points import Action
-from random_programs import SOURCES, Program, make
+from chaos_programs import EVENT, Case, case_of
+from random_programs import SOURCES, with_ids
 
 from sandgraph.api.schemas import parse_graph
 from sandgraph.bootstrap import Platform, open_platform
@@ -33,10 +35,10 @@ Json = dict[str, Any]
 DATABASE = "sandgraph.db"
 
 #: How a life that was not killed ends, as its process's exit code.
-DONE, CRASHED, NOT_STARTED, STOPPED, STUCK = 0, 1, 3, 5, 6
+DONE, CRASHED, NOT_STARTED, STOPPED, STUCK, LOST = 0, 1, 3, 5, 6, 7
 
-#: One program in so many is cancelled while it runs.
-CANCELLED_ONE_IN = 10
+#: Seconds within which the client comes to whatever it does to a run besides.
+_SOON_S = 0.2
 
 #: Submitted code is slow and fails now and then, which changes nothing that it comes to.
 _UNSTEADY = """
@@ -67,6 +69,7 @@ class Life:
         fails: Part of the calls that fail.
         node: What each node with a function has besides.
         settings: Of the platform.
+        calm: Whether the client neither cancels nor pauses.
     """
 
     data_dir: Path
@@ -82,6 +85,11 @@ class Life:
     fails: float = 0.1
     node: Json = field(default_factory=dict)
     settings: Json = field(default_factory=dict)
+    calm: bool = False
+
+    def cases(self) -> list[Case]:
+        """Return what it hands in, in this life or in one before."""
+        return [case_of(seed, calm=self.calm) for seed in self.programs]
 
     def to_json(self) -> Json:
         paths = {name: str(getattr(self, name)) for name in ("data_dir", "notes", "log")}
@@ -94,11 +102,6 @@ class Life:
         fields["accepted"] = dict(fields["accepted"])
         fields["faults"] = [Fault(each["point"], each["passage"], Action(each["action"])) for each in fields["faults"]]
         return cls(**fields)
-
-
-def is_cancelled(seed: int) -> bool:
-    """Tell whether the client cancels that program's run, if it comes to that in time."""
-    return seed % CANCELLED_ONE_IN == 0
 
 
 def live(life: Life) -> int:
@@ -129,11 +132,19 @@ def live(life: Life) -> int:
 
 async def _live(life: Life, notes: Notes, stopping: threading.Event) -> int:
     options = {"max_recoveries": 10_000, "max_active_runs": 8, "pool_min": 2, "log_level": "warning"} | life.settings
-    settings = load_settings(data_dir=life.data_dir, deployment=life.deployment, **options)
+    # Past the bounds of it.
+    lease = {"lease_s": options.pop("lease_s")} if "lease_s" in options else {}
+    settings = load_settings(data_dir=life.data_dir, deployment=life.deployment, **options).model_copy(update=lease)
     async with open_platform(settings, sandboxes=None if life.docker else InProcessSandboxes()) as platform:
+        notes.add(opened=True)
         client = asyncio.create_task(_Client(platform, life, notes).work())
-        while not (client.done() or stopping.is_set()):
+        while not (client.done() or stopping.is_set() or platform.heart.lost.is_set()):
             await asyncio.wait([client], timeout=0.01)
+        if platform.heart.lost.is_set():
+            # As `sandgraph serve` does.
+            client.cancel()
+            await asyncio.wait([client])
+            return LOST
         if client.done():
             return DONE if client.result() else STUCK
         client.cancel()
@@ -151,12 +162,14 @@ class _Client:
 
     async def work(self) -> bool:
         """Tell whether all runs came to their end."""
-        new = [make(seed) for seed in self._life.programs if seed not in self._life.accepted]
+        cases = {case.seed: case for case in self._life.cases()}
+        new = [case for seed, case in cases.items() if seed not in self._life.accepted]
         if new:
             await self._register()
         async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(self._see_to(seed, run_id)) for seed, run_id in self._life.accepted.items()]
-            runs += [group.create_task(self._submit(program)) for program in new]
+            accepted = self._life.accepted.items()
+            runs = [group.create_task(self._see_to(cases[seed], run_id)) for seed, run_id in accepted]
+            runs += [group.create_task(self._submit(case)) for case in new]
         return all(run.result() for run in runs)
 
     async def _register(self) -> None:
@@ -167,33 +180,73 @@ class _Client:
             else:
                 await _insist(self._platform.catalog.register_function, name, code)
 
-    async def _submit(self, program: Program) -> bool:
-        graph = parse_graph(graph_of(program, self._life), self._platform.settings)
+    async def _submit(self, case: Case) -> bool:
+        program, ids = case.program, dict[str, str]()
         create = self._platform.store.save_graph if self._life.docker else self._platform.catalog.create_graph
-        version, _ = await _insist(create, graph)
+        for name, document in [*program.subgraphs.items(), ("", program.graph)]:
+            graph = parse_graph(graph_of(with_ids(document, ids), case.seed, self._life), self._platform.settings)
+            ids[name] = (await _insist(create, graph))[0].graph_id
 
         async def submit() -> str:
-            key = f"program {program.seed}"
-            return (await self._platform.runs.submit(version.graph_id, program.state, idempotency_key=key))[0].run_id
+            key = f"program {case.seed}"
+            return (await self._platform.runs.submit(ids[""], program.state, idempotency_key=key))[0].run_id
 
         run_id = await _insist(submit)
-        self._notes.add(accepted=[program.seed, run_id])
-        return await self._see_to(program.seed, run_id)
+        self._notes.add(accepted=[case.seed, run_id])
+        return await self._see_to(case, run_id)
 
-    async def _see_to(self, seed: int, run_id: str) -> bool:
-        if is_cancelled(seed):
-            await asyncio.sleep(random.random() * 0.2)
-            try:
-                await _insist(self._platform.runs.cancel, run_id)
-                self._notes.add(cancelled=run_id)
-            except Conflict:
-                # It has ended otherwise.
-                self._notes.add(too_late=run_id)
+    async def _see_to(self, case: Case, run_id: str) -> bool:
+        async with asyncio.TaskGroup() as group:
+            for work in (self._send, self._cancel, self._pause):
+                group.create_task(work(case, run_id))
         run = await _insist(self._platform.runs.wait, run_id, float(self._life.deadline_s))
-        if not run.is_final:
+        if not run.is_final and not self._platform.heart.lost.is_set():
             # Nobody works on it, and nobody will before the next start.
-            self._notes.add(stuck=[seed, run_id, run.status])
+            self._notes.add(stuck=[case.seed, run_id, run.status])
         return run.is_final
+
+    async def _cancel(self, case: Case, run_id: str) -> None:
+        if not case.is_cancelled:
+            return
+        await asyncio.sleep(random.random() * _SOON_S)
+        try:
+            await _insist(self._platform.runs.cancel, run_id)
+            self._notes.add(cancelled=run_id)
+        except Conflict:
+            # It has ended otherwise.
+            self._notes.add(too_late=run_id)
+
+    async def _pause(self, case: Case, run_id: str) -> None:
+        if not case.is_paused:
+            return
+        try:
+            for _ in range(random.randint(1, 3)):
+                await asyncio.sleep(random.random() * _SOON_S / 2)
+                await _insist(self._platform.runs.pause, run_id)
+                await asyncio.sleep(random.random() * _SOON_S / 4)
+                await _insist(self._platform.runs.unpause, run_id)
+        except Conflict as refusal:
+            self._expect(refusal, run_id, "run_already_finished")
+
+    async def _send(self, case: Case, run_id: str) -> None:
+        """Send what the run waits for, early or late, some of it more than once."""
+        for number, payload in enumerate(case.sends):
+            await asyncio.sleep(random.choice([0.0, random.random() * _SOON_S]))
+            is_sent = False
+            for _ in range(random.randint(1, 3)):
+                call = functools.partial(self._platform.runs.send_event, run_id, EVENT, payload, case.event_id(number))
+                try:
+                    receipt = await _insist(call)
+                except Conflict as refusal:
+                    self._expect(refusal, run_id, "run_ended")
+                    return
+                if is_sent and receipt.is_new:
+                    self._notes.add(wrong=f"event {number} of {run_id} was stored, and is new")
+                is_sent = True
+
+    def _expect(self, refusal: Conflict, run_id: str, code: str) -> None:
+        if refusal.code != code:
+            self._notes.add(wrong=f"{run_id}: {refusal.code}: {refusal.message}")
 
 
 def unsteady(life: Life) -> dict[str, str]:
@@ -207,10 +260,10 @@ def unsteady(life: Life) -> dict[str, str]:
     return codes
 
 
-def graph_of(program: Program, life: Life) -> Json:
-    """Return a program's graph with retries, and what the life adds to its nodes."""
-    nodes = [{"retry": _RETRY, **node, **life.node} if "function" in node else node for node in program.graph["nodes"]]
-    return {**program.graph, "nodes": nodes, "isolation": "run" if life.docker and program.seed % 2 else "node"}
+def graph_of(document: Json, seed: int, life: Life) -> Json:
+    """Return a graph of a program with retries, and what the life adds to its nodes."""
+    nodes = [{"retry": _RETRY, **node, **life.node} if "function" in node else node for node in document["nodes"]]
+    return {**document, "nodes": nodes, "isolation": "run" if life.docker and seed % 3 else "node"}
 
 
 async def _insist(call: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -219,3 +272,8 @@ async def _insist(call: Callable[..., Awaitable[T]], *args: object) -> T:
             return await call(*args)
         except Unavailable:
             await asyncio.sleep(0.02)
+        except Conflict as refusal:
+            if refusal.code != "lease_lost":
+                raise
+            # The heart is told soon, too, and ends it all.
+            await asyncio.Event().wait()

@@ -7,8 +7,8 @@ import importlib
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, event
 
 from sandgraph import errors
 from sandgraph.errors import Unavailable
+from sandgraph.execution import floor, waker
 from sandgraph.execution.actor import RunActor
 from sandgraph.model import retry, scheduler
 from sandgraph.store import database
@@ -36,6 +37,8 @@ def wrap(faults: Faults, *, docker: bool) -> None:
     database.BUSY_TIMEOUT_S = BUSY_S
     hasty = replace(retry.LOST, initial_s=HELD_S / 10, factor=1.5, max_s=HELD_S, max_attempts=10_000)
     vars(scheduler)["LOST"] = hasty
+    vars(floor)["_PUT_OFF_S"] = HELD_S / 4
+    vars(waker)["_BUSY_S"] = HELD_S / 4
     for boundary in side_effects(docker=docker):
         _wrap_side_effect(boundary, faults)
     _wrap_events(faults)
@@ -120,7 +123,7 @@ def _wrap_events(faults: Faults) -> None:
 
 
 def _wrap_transactions(faults: Faults) -> None:
-    write, cut_log = Database.write, Database._cut_log
+    write, written, cut_log = Database.write, Database._written, Database._cut_log
     here = threading.local()
 
     async def wrapped(self: Database, work: Callable[..., Anything], *args: Anything, **kwargs: Anything) -> Anything:
@@ -141,6 +144,12 @@ def _wrap_transactions(faults: Faults) -> None:
             faults.felt(trouble)
             raise
 
+    @functools.wraps(written)
+    @contextmanager
+    def alone(self: Database) -> Iterator[Connection]:
+        with faults.writing, written(self) as connection:
+            yield connection
+
     @functools.wraps(cut_log)
     def committed(self: Database) -> None:
         # The first thing that the writer does once a transaction is committed.
@@ -148,6 +157,7 @@ def _wrap_transactions(faults: Faults) -> None:
         cut_log(self)
 
     Database.write = wrapped  # type: ignore[method-assign]
+    Database._written = alone  # type: ignore[method-assign]
     Database._cut_log = committed  # type: ignore[method-assign]
 
 
