@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, overload
 
 from sandgraph.model.state import DeleteKey, Json, MergeConflict, Parents, ReduceKey, State, StateDiff, past
@@ -122,6 +123,43 @@ def state_so_far(initial: State, commits: Iterable[CommitLike]) -> tuple[dict[st
     latest = {op.key: commit.number for commit in ordered for op in commit.diff.ops if not isinstance(op, ReduceKey)}
     conflicts = _unseen_by(ordered, latest) | _not_seeing(ordered, latest)
     return _replay(initial, ordered, lenient=True), [conflicts[key] for key in sorted(conflicts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Where the branches of a run parted that have not met again.
+
+    Attributes:
+        since: The newest commit that all before it lead to, and that all later ones descend from; 0 for the start.
+        commits: Those later ones, by number.
+        tip: The newest of all.
+        beside: Those that the tip does not descend from.
+    """
+
+    since: int
+    commits: Sequence[tuple[int, tuple[int, ...]]]
+    tip: int
+    beside: frozenset[int]
+
+
+def apart(commits: Sequence[tuple[int, tuple[int, ...]]]) -> Apart:
+    """Return where the branches of a graph parted that have not met again.
+
+    Args:
+        commits: All of that graph, with their parents, by number.
+    """
+    heads, necks = {0}, [0]
+    for number, parents in commits:
+        heads.difference_update(parents)
+        heads.add(number)
+        while necks[-1] > min(parents):
+            necks.pop()
+        if len(heads) == 1:
+            necks.append(number)
+    later = [each for each in commits if each[0] > necks[-1]]
+    tip = later[-1][0] if later else necks[-1]
+    seen = past(dict(later), [tip])
+    return Apart(necks[-1], later, tip, frozenset(number for number, _ in later if number not in seen))
 
 
 def _unseen_by(ordered: Sequence[CommitLike], latest: Mapping[str, int]) -> dict[str, MergeConflict]:

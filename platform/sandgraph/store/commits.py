@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, String, false, func, or_, select, type_coerce
 
 from sandgraph.errors import InvalidInput, NotFound
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import StateDiff
 from sandgraph.store import cursors, journal, tables
+from sandgraph.store.columns import to_json
 from sandgraph.store.records import CommitRecord, Page
 
 _LIST = "commits"
@@ -42,6 +43,33 @@ def get(connection: Connection, run_id: str, number: int) -> CommitRecord:
     if row is None:
         raise NotFound("commit", str(number))
     return _record(row)
+
+
+def parents(connection: Connection, run_id: str, upto: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the commits of a run's own graph, up to one and with it: their numbers and parents, by number."""
+    journal.last_number(connection, run_id)
+    columns = _ROW.number, type_coerce(_ROW.parents, String)
+    query = select(*columns).where(_ROW.run_id == run_id, _ROW.number <= upto, _ROW.scope == "").order_by(_ROW.number)
+    # Lists of numbers: there may be many thousands, and a parser for all of JSON takes as long as all the rest.
+    return [(number, tuple(map(int, text[1:-1].split(",")))) for number, text in connection.execute(query)]
+
+
+def touching(
+    connection: Connection, run_id: str, after: int, upto: int, keys: Collection[str] | None
+) -> list[CommitRecord]:
+    """Return the commits of a run's own graph that follow one, up to another and with it; with keys, a part of them.
+
+    Those that change one of the keys are among that part, and few others.
+    """
+    journal.last_number(connection, run_id)
+    query = select(tables.state_commit).where(
+        _ROW.run_id == run_id, _ROW.number > after, _ROW.number <= upto, _ROW.scope == ""
+    )
+    if keys is not None:
+        # As it was written; the database need not parse it, and what it finds in some value is but one commit more.
+        text = type_coerce(_ROW.diff, String)
+        query = query.where(or_(false(), *(func.instr(text, f'"key":{to_json(key)}') > 0 for key in sorted(keys))))
+    return [_record(row) for row in connection.execute(query.order_by(_ROW.number))]
 
 
 def authors(connection: Connection, run_id: str, numbers: Collection[int]) -> dict[int, tuple[NodeRunKey, int | None]]:

@@ -154,6 +154,26 @@ class RunReads:
         """
         return await self._database.read(commits.get, run_id, number)
 
+    async def commit_parents(self, run_id: str, *, upto: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Return the commits of a run's own graph, up to ``upto`` and with it: their numbers and parents, by number.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(commits.parents, run_id, upto)
+
+    async def commits_touching(
+        self, run_id: str, *, after: int, upto: int, keys: Collection[str] | None = None
+    ) -> list[CommitRecord]:
+        """Return the commits of a run's own graph after ``after``, up to ``upto`` and with it.
+
+        With ``keys``, those that change one of them, and perhaps a few others.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(commits.touching, run_id, after, upto, keys)
+
     async def authors(self, run_id: str, numbers: Collection[int]) -> dict[int, tuple[NodeRunKey, int | None]]:
         """Return who made some of a run's commits, by number: the node run, and the attempt where one did.
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from tests.unit.execution.forking import World, changing, edit, world
 from tests.unit.model.graphs import graph_of, mapped, subgraph, waiting
 from tests.unit.model.playbook import key_of
+from tests.unit.store.test_checkpoints import History
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.execution import plans
-from sandgraph.execution.checkpoints import RunState, Writer, all_told, read_past, read_told
+from sandgraph.execution.checkpoints import RunState, Writer, all_told, read_past, read_state, read_told
+from sandgraph.model.commands import RecordRun
+from sandgraph.model.history import state_so_far
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.replay import Past
 from sandgraph.model.run import RunStatus
+from sandgraph.model.state import Json, State
 from sandgraph.store.records import CodeKind
+from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -203,3 +209,87 @@ async def test_what_leads_elsewhere_is_refused(tmp_path: Path) -> None:
         edit(tmp_path, "DELETE FROM run_event")
         with pytest.raises(Conflict, match="was not stored"):
             await all_told(at.store, record)
+
+
+# As it is made of all commits there are
+
+
+def of_all(initial: State, history: History) -> RunState:
+    """Return the state by now as every commit of the run's own graph, one after the other, tells it."""
+    commits = [each for each in history.commits if not each.key.scope]
+    data, conflicts = state_so_far(initial, commits)
+    latest = {op.key: each for each in commits for op in each.diff.ops}
+    writers = {
+        key: Writer(latest[key].number, latest[key].key, latest[key].attempt) if key in latest else Writer(0)
+        for key in data
+    }
+    return RunState(data, len(history.commits), tuple(dict.fromkeys(each.key for each in conflicts)), writers)
+
+
+async def stored(store: Store, history: History, initial: dict[str, Json]) -> str:
+    version, _ = await store.save_graph(graph_of("start>a a>end"))
+    run, _ = await store.create_run(version, initial, functions={}, tools={}, image="image")
+    await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)])
+    await history.store(store, run.run_id)
+    return run.run_id
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_state_by_now_is_that_of_all_commits(tmp_path: Path, seed: int) -> None:
+    initial: dict[str, Json] = {"old": 1, "sum": 0, "kept": 2}
+    history, random = History(initial, seed), Random(seed)
+    aside = history.views[0]
+    if seed % 3:
+        # A branch that ends early, and that nothing meets.
+        for number in range(seed % 3):
+            aside = history.commit(aside, changing(aside=number, **({"00": seed} if seed % 2 else {})))
+    tips = [history.views[0 if seed % 4 else len(history.commits)]]
+    store = await Store.open(tmp_path)
+    try:
+        for length in (0, 1, 5, 20, random.randrange(100, 300)):
+            for _ in range(length):
+                history.grow(tips)
+            if random.random() < 0.5:
+                history.commit(tips[0].inside(None), changing(inner=length), scope="sub#1")
+            run_id = await stored(store, history, initial)
+            found = await read_state(store, run_id, None)
+            expected = of_all(initial, history)
+            # Of reductions that met, who was the last in the graph's order.
+            writers = {**expected.writers, "sum": found.writers["sum"]}
+            assert found == replace(expected, writers=writers)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("changes", [{}, {"k1": 1}, {"aside": 1}, {"k1": 1, "aside": 2}])
+async def test_a_branch_that_is_left_behind_is_told_beside_a_long_one(tmp_path: Path, changes: dict[str, Json]) -> None:
+    history = History({"k2": 0, "kept": 1})
+    before = history.commit(history.views[0], changing("k2"))
+    aside = history.commit(before, changing(**changes))
+    history.commit(aside, changing(quote='"key":"k3"', **{'"': 1, "ü\x00": 2}))
+    tip = before
+    for number in range(200):
+        tip = history.commit(tip, changing(**{f"k{number % 50}": number}))
+    store = await Store.open(tmp_path)
+    try:
+        run_id = await stored(store, history, {"k2": 0, "kept": 1})
+        found = await read_state(store, run_id, None)
+        expected = of_all({"k2": 0, "kept": 1}, history)
+        assert found == expected
+        assert found.conflicts == (("k1",) if "k1" in changes else ())
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "edges", ["start>a start>b a>j b>j j>w w>end", "start>a start>b a>j b>j j>w start>c c>w w>end"]
+)
+async def test_what_met_is_as_it_was_merged(tmp_path: Path, edges: str) -> None:
+    graph = replace(graph_of(edges, waiting("w")), reducers=(("log", Reducer.APPEND),))
+    async with world(tmp_path) as at:
+        await at.knows(
+            a="time.sleep(0.3); state['log'].append('a')", b="state['log'].append('b')", j="state['j'] = 1", c="pass"
+        )
+        run_id = await at.begun(graph, log=[])
+        await at.waits(run_id)
+        assert (await state(at, run_id)).data["log"] == ["a", "b"]

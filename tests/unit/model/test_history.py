@@ -10,7 +10,7 @@ from tests.unit.model.programs import INITIAL, program
 from tests.unit.model.simulation import Simulation
 
 from sandgraph.model.commands import RecordCommit
-from sandgraph.model.history import state_at, state_by_ancestors, state_so_far
+from sandgraph.model.history import apart, state_at, state_by_ancestors, state_so_far
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.state import Json, MergeConflict, ReduceKey, StateDiff, past
 
@@ -147,3 +147,28 @@ def test_a_long_history_is_read_without_walking_it_over_and_over() -> None:
     assert len(state) == 1_000
     assert not conflicts
     assert state_at({}, commits, 9_999) == {key: value for key, value in state.items() if int(key[1:]) % 2}
+
+
+@pytest.mark.parametrize(
+    ("parents", "since", "beside"),
+    [
+        ([], 0, set()),
+        ([(0,)], 1, set()),
+        ([(0,), (1,), (2,)], 3, set()),
+        # Apart since the start, since a commit, and met again.
+        ([(0,), (0,)], 0, {1}),
+        ([(0,), (1,), (1,), (2,), (4,)], 1, {3}),
+        ([(0,), (1,), (1,), (2, 3)], 4, set()),
+        ([(0,), (1,), (1,), (2, 3), (4,), (4,)], 4, {5}),
+        # A branch that goes on from before others parted and met.
+        ([(0,), (1,), (1,), (2, 3), (1,)], 1, {2, 3, 4}),
+        ([(0,), (1,), (1,), (2, 3), (1,), (4,)], 1, {5}),
+    ],
+)
+def test_branches_are_apart_since_the_last_commit_that_all_went_through(
+    parents: list[tuple[int, ...]], since: int, beside: set[int]
+) -> None:
+    commits = list(enumerate(parents, 1))
+    found = apart(commits)
+    assert (found.since, found.tip, found.beside) == (since, len(parents), beside)
+    assert list(found.commits) == commits[since:]

@@ -320,7 +320,10 @@ async def test_those_in_progress_are_read_alone(store: Store, run_id: str, begin
     await store.apply(run_id, [RecordNodeRun(NodeRunKey("wait"), NodeRunStatus.WAITING)])
     await store.apply(run_id, [RecordNodeRun(NodeRunKey("no"), NodeRunStatus.SKIPPED)])
     failed = NodeRunKey("work", 3)
-    again = [RecordAttempt(failed, 1, AttemptStatus.ERROR), RecordNodeRun(failed, NodeRunStatus.RETRYING, FAILURE)]
+    again: list[Command] = [
+        RecordAttempt(failed, 1, AttemptStatus.ERROR),
+        RecordNodeRun(failed, NodeRunStatus.RETRYING, FAILURE),
+    ]
     await store.apply(run_id, again)
     found = await store.node_runs_in_progress(run_id)
     unended = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
