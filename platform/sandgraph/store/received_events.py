@@ -15,6 +15,10 @@ from sandgraph.store.records import ReceivedEvent, RunEvent
 
 _ROW = tables.received_event.c
 
+# Made once: making one takes longer than SQLite needs to run it.
+_UNTOLD = (
+    select(tables.received_event).where(_ROW.run_id == bindparam("run_id"), _ROW.told.is_(None)).order_by(_ROW.number)
+)
 _MARK = (
     update(tables.received_event)
     .where(_ROW.run_id == bindparam("key_run_id"), _ROW.event_id == bindparam("key_event_id"))
@@ -92,8 +96,7 @@ def mark(connection: Connection, run_id: str, told: RunEvent) -> None:
 def untold(connection: Connection, run_id: str) -> list[ReceivedEvent]:
     """Return the events that a run was not told yet, in the order they came in."""
     journal.last_number(connection, run_id)
-    query = select(tables.received_event).where(_ROW.run_id == run_id, _ROW.told.is_(None)).order_by(_ROW.number)
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(row) for row in connection.execute(_UNTOLD, {"run_id": run_id})]
 
 
 def has_untold(connection: Connection, run_id: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import cast
 
@@ -40,6 +40,10 @@ _USAGE = (
 )
 
 
+#: `asdict` copies what it finds, which numbers do not need.
+_USED = tuple(each.name for each in fields(Usage))
+
+
 @dataclass(slots=True)
 class Step:
     """The rows of one step, or of many.
@@ -74,7 +78,7 @@ class Step:
                     {
                         "status": status.value,
                         "failure": document(failure),
-                        "usage": asdict(usage) if usage else None,
+                        "usage": {name: getattr(usage, name) for name in _USED} if usage else None,
                         "reads": {"keys": list(reads.keys), "cut": reads.cut} if reads else None,
                         "finished_at": self.ts,
                     },
