@@ -47,6 +47,11 @@ class SafeText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Escape what a database refuses."""
+        return self.stored(value)
+
+    @staticmethod
+    def stored(value: str | None) -> str | None:
+        """Return what is stored, for who goes past SQLAlchemy."""
         return None if value is None else storable(value)
 
 
@@ -61,6 +66,11 @@ class JsonText(TypeDecorator[Json]):
 
     def process_bind_param(self, value: Json, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Serialize."""
+        return self.stored(value)
+
+    @staticmethod
+    def stored(value: Json) -> str | None:
+        """Return what is stored, for who goes past SQLAlchemy."""
         return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Json:  # noqa: ARG002
