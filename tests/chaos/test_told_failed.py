@@ -26,6 +26,8 @@ _KILL = Fault("tell.AttemptSucceeded", 8, Action.KILL)
         ("recovery.resume:before", Action.LOCKED, [_KILL]),
         ("recovery.resume:before", Action.DISK_FULL, [_KILL]),
         ("recovery.resume:committed", Action.TOLD_FAILED, [_KILL]),
+        ("leases.claim:begun", Action.FAIL, [_KILL]),
+        ("leases.claim:committed", Action.TOLD_FAILED, [_KILL]),
     ],
 )
 def test_a_run_outlives_it(tmp_path: Path, point: str, action: Action, earlier: list[Fault]) -> None:

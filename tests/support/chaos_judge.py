@@ -116,6 +116,8 @@ class Judge:
         self._check(numbers == list(range(1, run["last_seq"] + 1)), "the journal's numbers have gaps")
         ends = [event["seq"] for event in events if _is_end(event)]
         self._check(ends == [run["last_seq"]], f"records of the end are {ends} of {run['last_seq']}")
+        ended = [(*_key(each), each["attempt"]) for each in events if _is_attempts_end(each)]
+        self._once("recorded as ended", ended)
         self._once("recorded as committed", [_key(event) for event in events if event["type"] == "state"])
 
     def _once(self, what: str, keys: list[tuple[Any, ...]]) -> None:
@@ -141,3 +143,7 @@ def _key(row: sqlite3.Row) -> tuple[Any, ...]:
 def _is_end(event: sqlite3.Row) -> bool:
     data = json.loads(event["data"] or "{}") or {}
     return event["type"] == "run" and event["status"] in _FINAL and not data.get("resumes")
+
+
+def _is_attempts_end(event: sqlite3.Row) -> bool:
+    return event["type"] == "attempt" and event["status"] not in {"running", "scheduled"}
