@@ -13,7 +13,7 @@ from sandgraph.model.history import Apart, apart, state_so_far
 from sandgraph.model.replay import Past, Told, replay
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json, StateDiff
-from sandgraph.store.records import Checkpoint, CommitRecord, RunRecord
+from sandgraph.store.records import Checkpoint, CommitRecord, RunRecord, StoredEvent
 from sandgraph.store.store import Store
 
 #: So many commits, or keys, of branches that have not met the newest one are looked for among its own.
@@ -153,9 +153,12 @@ async def read_told(store: Store, record: RunRecord, after: int = 0) -> AsyncIte
     """
     while kept := await store.run_events(record.run_id, after=after):
         after = kept[-1].number
-        yield [
-            Told(from_document(each.document, record.initial_state, each.diff), each.at, each.commit) for each in kept
-        ]
+        # On a thread, so that the steps of other runs find their turn.
+        yield await asyncio.to_thread(_told, record.initial_state, kept)
+
+
+def _told(initial: Mapping[str, Json], kept: Iterable[StoredEvent]) -> list[Told]:
+    return [Told(from_document(each.document, initial, each.diff), each.at, each.commit) for each in kept]
 
 
 async def read_past(store: Store, record: RunRecord, fresh: Past) -> Past:

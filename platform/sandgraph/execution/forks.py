@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.execution import plans
 from sandgraph.execution.checkpoints import not_recoverable, read_told
 from sandgraph.execution.initial_state import checked_state
 from sandgraph.execution.jobs import RunPlan
-from sandgraph.model import fork
+from sandgraph.model import fork, scheduler
+from sandgraph.model.commands import Command
 from sandgraph.model.event_document import to_document
 from sandgraph.model.fork import History
 from sandgraph.model.replay import Past, Told, replay
 from sandgraph.model.run import RunStatus
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.settings import Settings
+from sandgraph.store.checkpoints import without_views
 from sandgraph.store.records import CodeKind, CodeVersion, RunEvent, RunRecord
 from sandgraph.store.runs import NewRun
 from sandgraph.store.store import Store
@@ -69,10 +71,10 @@ class Forks:
             await asyncio.to_thread(checked_state, changed, self._settings, "state")
             initial = changed if at == 0 else initial
         plan = await plans.load_plan(self._store, record)
-        history = History(plans.fresh(plan))
+        retold = _Retold(Past(plans.fresh(plan)), upto=at)
         if at > 0:
-            told = await self._told(record, plan, upto=at)
-            history = await asyncio.to_thread(fork.forked, history.run, told, at, changes, asks=latest)
+            await self._tell(record, retold)
+        history = await asyncio.to_thread(retold.forked, changes, asks=latest)
         return await self._make(
             record,
             plan,
@@ -102,8 +104,9 @@ class Forks:
             message = f"The run {run_id} is {record.status} already. It may be forked."
             raise Conflict(message, code="run_already_finished")
         plan = await plans.load_plan(self._store, record)
-        told = await self._told(record, plan)
-        history = await asyncio.to_thread(fork.reopened, plans.fresh(plan), told)
+        retold = _Retold(Past(plans.fresh(plan)))
+        await self._tell(record, retold)
+        history = await asyncio.to_thread(retold.reopened)
         return await self._make(
             record,
             plan,
@@ -115,25 +118,23 @@ class Forks:
             request=["resume", run_id, latest],
         )
 
-    async def _told(self, record: RunRecord, plan: RunPlan, upto: int | None = None) -> list[Told]:
-        """Return what a run was told, up to a commit or all of it, once it went the way that it went.
+    async def _tell(self, record: RunRecord, retold: _Retold) -> None:
+        """Tell a run again what it was told, as far as it takes that.
 
         Raises:
             Conflict: Nothing is kept of that, or it leads elsewhere (``not_recoverable``).
         """
-        past, found = Past(plans.fresh(plan)), list[Told]()
+        is_told = False
         try:
             async for told in read_told(self._store, record):
+                is_told = True
                 # On a thread, so that the steps of other runs find their turn.
-                past = await asyncio.to_thread(replay, past, told)
-                found += told
-                if upto is not None and past.run.commits >= upto:
+                if not await asyncio.to_thread(retold.take, told):
                     break
         except ValueError as error:
             raise not_recoverable(record.run_id, error) from error
-        if not found and record.started_at is not None:
+        if not is_told and record.started_at is not None:
             raise not_recoverable(record.run_id, "what it was told was not stored")
-        return found
 
     async def _make(
         self,
@@ -158,6 +159,68 @@ class Forks:
         graphs = [plan.own, *plan.graphs.values()]
         names = plans.functions_of(each.graph for each in graphs)
         return await self._store.latest_code(CodeKind.FUNCTION, names), await self._store.all_tools()
+
+
+class _Retold:
+    """A run that is told again what it was told, each event once; what follows is kept without its views.
+
+    Args:
+        past: The run before it was told anything.
+        upto: The commit that it is to be forked at; None where it is to be reopened.
+    """
+
+    def __init__(self, past: Past, upto: int | None = None) -> None:
+        self._past = past
+        self._upto = upto
+        self._sound = History(past.run)
+        # What came after what is sound: it has to be told again, perhaps without some of it.
+        self._rest: list[Told] = []
+        self._since: list[Command] = []
+        self._is_broken = False
+
+    def take(self, told: Iterable[Told]) -> bool:
+        """Tell it more, and tell whether it is to be told what follows.
+
+        Raises:
+            ValueError: It does not go the way that it went.
+        """
+        for each in told:
+            past = replay(self._past, [each])
+            self._rest.append(each)
+            if self._upto is not None and past.run.commits >= self._upto:
+                return False
+            self._past = past
+            self._is_broken = self._is_broken or _is_broken(past.run)
+            if not self._is_broken:
+                self._since += map(without_views, past.commands)
+                if self._upto is not None or not (past.run.inside or past.run.maps):
+                    self._keep(past.run)
+        return True
+
+    def forked(self, changes: StateDiff, *, asks: bool) -> History:
+        """Return the history up to the commit; see `fork.forked`."""
+        return self._with(fork.forked(self._sound.run, self._rest, self._upto or 0, changes, asks=asks))
+
+    def reopened(self) -> History:
+        """Return the history without what broke it; see `fork.reopened`."""
+        return self._with(fork.reopened(self._sound.run, self._rest))
+
+    def _keep(self, run: scheduler.Run) -> None:
+        """Take what it was told so far as sound: no event of that led to a failure of what comes later."""
+        sound = self._sound
+        sound.run, sound.upto = run, sound.upto + len(self._rest)
+        sound.commands += self._since
+        sound.events += (each.event for each in self._rest)
+        self._rest, self._since = [], []
+
+    def _with(self, end: History) -> History:
+        sound = self._sound
+        commands = [*sound.commands, *map(without_views, end.commands)]
+        return History(end.run, commands, [*sound.events, *end.events], sound.upto + end.upto)
+
+
+def _is_broken(run: scheduler.Run) -> bool:
+    return run.status.is_final or run.failure is not None or bool(run.broken)
 
 
 def _documents(history: History) -> list[RunEvent]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Row, Select, and_, bindparam, exists, insert, select
 
 from sandgraph.errors import NotFound
-from sandgraph.model.commands import RecordCommit
+from sandgraph.model.commands import Command, RecordCommit, StartAttempt
 from sandgraph.model.history import state_at, writers_at
-from sandgraph.model.state import Parents, StateDiff, past
+from sandgraph.model.state import Parents, StateDiff, View, past
 from sandgraph.store import tables
 from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import Checkpoint
@@ -23,6 +23,8 @@ EVERY = 64
 _COMMIT = tables.state_commit.c
 _KEPT = tables.checkpoint.c
 _MAX = 2**63 - 1
+
+_NOTHING = View.initial({})
 
 _INSERT_COMMITS = Prepared(insert(tables.state_commit))
 _INSERT_CHECKPOINTS = Prepared(insert(tables.checkpoint))
@@ -60,6 +62,19 @@ def rows(command: RecordCommit) -> list[Values]:
         return []
     writers = {key: number for key, number in after.writers.items() if key in after.state}
     return [{"number": command.number, "state": dict(after.state), "writers": writers}]
+
+
+def without_views(command: Command) -> Command:
+    """Return a command without what is not stored of it: thousands of views are more than the memory."""
+    if isinstance(command, StartAttempt):
+        return replace(command, view=_NOTHING)
+    if not isinstance(command, RecordCommit) or command.before is None:
+        return command
+    merged = {op.key for op in command.merged.ops if op.key in command.before.state}
+    state = {key: command.before.state[key] for key in merged}
+    writers = {key: command.before.writers[key] for key in merged}
+    before = View(command.before.heads, state, writers, merged=frozenset(merged))
+    return replace(command, before=before, after=command.after if rows(command) else None)
 
 
 def write(connection: Connection, run_id: str, commits: Sequence[Values], kept: Sequence[Values]) -> None:
