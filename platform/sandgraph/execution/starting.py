@@ -133,8 +133,8 @@ class Starter:
             self._transport,
             self._bus,
             self._settings,
-            # Others were interrupted, or wait, before anybody takes them up. One that was called running again, and then
-            # not claimed as the database failed, is none either: what it had in progress is lost.
+            # Others were interrupted, or wait, before anybody takes them up. One that was called running again and
+            # then not claimed, as the database failed, is none either: what it had in progress is lost.
             is_made=run.status is RunStatus.RUNNING and run.recoveries == 0,
         )
 
