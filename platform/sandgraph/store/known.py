@@ -47,6 +47,10 @@ class Recent(Generic[K, V]):
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
 
+    def forget(self, key: K) -> None:
+        """Forget one, if it is kept."""
+        self._kept.pop(key, None)
+
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
@@ -60,9 +64,28 @@ class Known:
         self.graphs = Recent[str, GraphVersion](_GRAPHS)
         #: Of runs that were made here: nor does what they pinned.
         self.pinned = Recent[str, Pinned](_RUNS)
+        #: Events that were sent, to whatever run.
+        self.mails = 0
+        self._without_mail = Recent[str, str](_RUNS)
         self._latest = Recent[tuple[CodeKind, str], CodeVersion](_CODE)
         self._tools: dict[str, CodeVersion] | None = None
         self._age = 0
+
+    def is_made(self, run_id: str, pinned: Pinned, mails: int) -> None:
+        """Keep what is known of a new run; ``mails`` were sent before it was made."""
+        self.pinned.keep(run_id, pinned)
+        # Others may have heard of it earlier.
+        if mails == self.mails:
+            self._without_mail.keep(run_id, run_id)
+
+    def is_sent(self, run_id: str) -> None:
+        """A run is being sent an event."""
+        self.mails += 1
+        self._without_mail.forget(run_id)
+
+    def has_no_mail(self, run_id: str) -> bool:
+        """Tell whether it is known that nobody sent a run anything."""
+        return self._without_mail.get(run_id) is not None
 
     @property
     def age(self) -> int:

@@ -99,6 +99,8 @@ class RunReads:
         Raises:
             NotFound: There is no run of that id.
         """
+        if self._known.has_no_mail(run_id):
+            return []
         return await self._database.read(received_events.untold, run_id)
 
     async def journal(self, run_id: str, *, after: int = 0, limit: int = 500) -> list[JournalRecord]:

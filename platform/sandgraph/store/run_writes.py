@@ -61,10 +61,11 @@ class RunWrites:
             Conflict: The key stands for a request of another fingerprint (``idempotency_key_reused``).
         """
         new = NewRun(graph, initial_state, functions, tools, image, idempotency_key, fingerprint)
+        mails = self._known.mails
         record, is_new = await self._database.write(runs.create, new)
         if is_new:
-            # Whoever works on it asks for that first.
-            self._known.pinned.keep(record.run_id, (dict(functions), dict(tools)))
+            # Whoever works on it asks for these first.
+            self._known.is_made(record.run_id, (dict(functions), dict(tools)), mails)
         return record, is_new
 
     async def fork_run(
@@ -229,4 +230,5 @@ class RunWrites:
             Conflict: The id is that of another event (``event_id_reused``), the run has ended (``run_ended``), or was
                 sent as many as it may be (``too_many_events``).
         """
+        self._known.is_sent(run_id)
         return await self._database.write(received_events.receive, run_id, name, payload, event_id, limit)

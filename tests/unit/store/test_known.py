@@ -98,6 +98,33 @@ async def test_what_a_run_pinned_is_known_from_its_making(store: Store, graph: G
     assert await store.run_code(run.run_id) == ({"f": function}, {})
 
 
+async def test_a_run_that_was_sent_nothing_has_no_mail(store: Store, graph: Graph, reads: list[str]) -> None:
+    version, _ = await store.save_graph(graph)
+    run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+    assert await store.untold_events(run.run_id) == []
+    assert reads == []
+    for number in (1, 2):
+        event, _ = await store.receive_event(run.run_id, "go", number, limit=9)
+        assert (await store.untold_events(run.run_id))[-1] == event
+
+
+async def test_an_event_that_comes_before_the_making_was_heard_of_is_mail(store: Store, graph: Graph) -> None:
+    version, _ = await store.save_graph(graph)
+    write, sent = store._database.write, list[str]()
+
+    async def slow(work: object, *args: object) -> object:
+        done: object = await write(work, *args)  # type: ignore[arg-type]
+        if work.__name__ == "create":  # type: ignore[attr-defined]
+            [run] = (await store.list_runs()).items
+            sent.append((await store.receive_event(run.run_id, "go", None, limit=9))[0].event_id)
+        return done
+
+    with pytest.MonkeyPatch.context() as slowly:
+        slowly.setattr(store._database, "write", slow)
+        run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
+    assert [each.event_id for each in await store.untold_events(run.run_id)] == sent
+
+
 async def test_no_more_is_kept_than_the_bound(store: Store, graph: Graph) -> None:
     for number in range(known._GRAPHS + 5):
         version, _ = await store.save_graph(replace(graph, name=f"g{number}"))
