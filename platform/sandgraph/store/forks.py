@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -14,6 +15,10 @@ from sandgraph.store.columns import now
 from sandgraph.store.ids import new_id
 from sandgraph.store.records import ReceivedEvent, RunEvent, RunRecord
 from sandgraph.store.runs import NewRun
+
+#: Commands whose rows are made at a time: those of a whole history together are many objects, and to look through them
+#: for garbage holds all threads up.
+_AT_ONCE = 500
 
 
 def create(
@@ -33,28 +38,39 @@ def create(
     known = runs.known_by(connection, new)
     if known is not None:
         return known, False
-    run_id, step = new_id("run"), steps.Step(now())
+    run_id, ts = new_id("run"), now()
+    runs.begin(connection, run_id, new, {"created_at": ts, "forked_from": forked_from, "forked_at": forked_at})
+    _append(connection, run_id, [RecordRun(RunStatus.PENDING)], ts)
+    for first in range(0, len(commands), _AT_ONCE):
+        _append(connection, run_id, commands[first : first + _AT_ONCE], ts)
+    if told:
+        run_events.add_all(connection, run_id, told, commands)
+        received_events.insert_all(connection, run_id, _received(ts, told))
+    return runs.get(connection, run_id), True
+
+
+def _append(connection: Connection, run_id: str, commands: Sequence[Command], ts: datetime) -> None:
+    """Store a part of the history."""
+    step = steps.Step(ts)
     for command in commands:
         step.add(command)
     if "finished_at" in step.run:
         raise ValueError("a run that has ended cannot go on as another")
-    events = list(entries([RecordRun(RunStatus.PENDING), *commands]))
-    own = {"created_at": step.ts, "forked_from": forked_from, "forked_at": forked_at, "last_seq": len(events)}
-    runs.begin(connection, run_id, new, step.run | own)
-    step.write(connection, run_id, steps.first_numbers(events, 1))
-    journal.insert_events(connection, run_id, 1, events, step.ts)
-    if told:
-        run_events.add_all(connection, run_id, told, commands)
-        received_events.insert_all(connection, run_id, _received(step, told))
-    return runs.get(connection, run_id), True
+    events = list(entries(commands))
+    last = journal.advance(connection, run_id, len(events), step.run)
+    if last is None:
+        raise LookupError(f"the run {run_id} is not there")
+    first = last - len(events) + 1
+    step.write(connection, run_id, steps.first_numbers(events, first))
+    journal.insert_events(connection, run_id, first, events, ts)
 
 
-def _received(step: steps.Step, told: Sequence[RunEvent]) -> list[ReceivedEvent]:
+def _received(ts: datetime, told: Sequence[RunEvent]) -> list[ReceivedEvent]:
     """Return the events from outside among those that a run was told, so that their ids are not used again."""
     found: dict[str, ReceivedEvent] = {}
     for each in told:
         event_id = received_events.of_told(each)
         if event_id is not None and event_id not in found:
             name, payload = str(each.document["name"]), each.document["payload"]
-            found[event_id] = ReceivedEvent(len(found) + 1, event_id, name, payload, each.number, step.ts)
+            found[event_id] = ReceivedEvent(len(found) + 1, event_id, name, payload, each.number, ts)
     return list(found.values())

@@ -13,6 +13,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.scheduler import Run, step
 from sandgraph.model.state import SetKey, StateDiff, View
+from sandgraph.store import forks
 from sandgraph.store.records import CodeKind, RunEvent
 from sandgraph.store.runs import NewRun
 from sandgraph.store.store import Store
@@ -32,7 +33,11 @@ def told(*happened: events.Event) -> list[RunEvent]:
     return [RunEvent(number, to_document(event)) for number, event in enumerate(happened, 1)]
 
 
-async def test_a_fork_is_as_if_it_had_been_told_all_of_it_itself(store: Store, graph: Graph) -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 500])
+async def test_a_fork_is_as_if_it_had_been_told_all_of_it_itself(
+    store: Store, graph: Graph, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(forks, "_AT_ONCE", at_once)
     kind = await new(store, graph)
     shape = topology.analyse(graph)
     assert isinstance(shape, topology.Topology)
