@@ -70,6 +70,9 @@ def test_who_was_stopped_past_its_lease_ends_and_the_other_ends_its_runs(
                 numbers = [record["seq"] for record in second.journal(run_id)]
                 assert numbers == list(range(1, len(numbers) + 1))
             assert second.process.poll() is None
+            # Each was lost by the first at most: as that ended, it let the second's containers be.
+            assert _lost(data, run_ids["long"]) == 1
+            assert _lost(data, run_ids["loop"]) <= 1
     assert containers_of(name) == []
 
 
@@ -80,6 +83,12 @@ def _stop_outside_of_transactions(process: subprocess.Popen[str], data: Path) ->
         process.send_signal(signal.SIGSTOP)
         _until(lambda: bool(re.search(r"^State:\s+T", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)))
         connection.execute("ROLLBACK")
+
+
+def _lost(data: Path, run_id: str) -> int:
+    with closing(sqlite3.connect(data / "sandgraph.db", timeout=10)) as connection:
+        query = "SELECT count(*) FROM attempt WHERE run_id = ? AND status = 'lost'"
+        return int(connection.execute(query, (run_id,)).fetchone()[0])
 
 
 def _until(is_so: Callable[[], bool]) -> None:
