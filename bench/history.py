@@ -18,10 +18,12 @@ from bench.report import Figure, at_most, note
 
 from sandgraph.api.app import create_app
 from sandgraph.bootstrap import Platform, services_of
+from sandgraph.model.state import StateDiff
 
 _GROWTH = 1.2
 _PAGE_MS = 100.0
 _PAGES = (100, 500)
+_FORK_S = 2.0
 #: Steps whose mean is one value of the median: what disturbs the machine for a second says nothing of the engine.
 _BLOCK = 50
 _READS = 5
@@ -137,6 +139,15 @@ class _Reader:
         if query:
             await self.api(client, f"{what}, the last page", path, query)
 
+    async def fork(self, what: str, run_id: str, at: int) -> None:
+        """Fork a run, and let the fork come to its end."""
+        runs = services_of(self._platform).runs
+        began = time.perf_counter()
+        made, _ = await runs.fork(run_id, at, StateDiff(), latest=False, idempotency_key=None)
+        took = time.perf_counter() - began
+        await runs.wait(made.run_id, _TIMEOUT_S)
+        self.figures.append(at_most(f"{what}: a fork at its end", took, _FORK_S, "s"))
+
     async def _time(self, what: str, read: Callable[[], Awaitable[None]]) -> None:
         seconds = []
         for _ in range(_READS):
@@ -160,12 +171,14 @@ async def _measure(steps: int, lines: int) -> list[Figure]:
                     note(f"… {of_run} made; reading")
                     await reader.journal(of_run, run_id)
                     await reader.api(client, f"{of_run}, in flight", f"/graph/status/{run_id}", "?limit=100")
+                    await reader.api(client, f"{of_run}, in flight", f"/graph/status/{run_id}")
                     await reader.api(client, f"{of_run}, in flight", f"/graph/state/{run_id}")
                     for at in (0, steps // 2, steps - 1):
                         await reader.api(client, of_run, f"/graph/state/{run_id}", f"?at={at}")
                 await reader.api(client, f"{of_run}, ended", f"/graph/status/{run_id}")
                 await reader.last(client, f"{of_run}, ended", f"/graph/status/{run_id}")
                 await reader.api(client, f"{of_run}, ended", f"/graph/state/{run_id}")
+                await reader.fork(of_run, run_id, steps)
                 graph = await add(platform, printing)
                 printed = (await run(platform, graph, printing)).run_id
                 note(f"… {lines} lines printed; reading")

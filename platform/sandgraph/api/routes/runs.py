@@ -87,7 +87,9 @@ async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_k
         return reply(accepted_view(run, hint), status=202, headers=headers)
     # A run that did not complete may have no final state of its own; what it committed counts.
     data = run.final_state if run.final_state is not None else (await uses.runs.state(run.run_id, None)).data
-    return reply(outcome_view(run, data, await uses.reader.node_runs(run.run_id)), headers=headers)
+    node_runs = await uses.reader.node_runs(run.run_id)
+    # There may be many thousands, and all are told of: on a thread, so that the steps of runs find their turn.
+    return await asyncio.to_thread(lambda: reply(outcome_view(run, data, node_runs), headers=headers))
 
 
 @router.post(
