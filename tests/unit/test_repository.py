@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = ROOT / "runner_image" / "sandgraph_runner"
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock", "bench/requirements-langgraph.lock"]
 
 # Folders that are some machine's and nobody else's; a home folder has the name of a person after it.
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:home|Users)/[A-Za-z0-9]|(?<![\w.])/root/\.?[A-Za-z0-9]")
