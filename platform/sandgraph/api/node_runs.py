@@ -10,7 +10,7 @@ from sandgraph.errors import InvalidInput
 from sandgraph.store.records import NodeRunRecord, RunSummary
 
 #: Node runs that a run's status shows where it is not asked for fewer, which is the most that it shows at once.
-MOST_SHOWN = 1_000
+MOST_SHOWN = 500
 
 
 async def status_of(

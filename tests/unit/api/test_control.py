@@ -286,7 +286,7 @@ def test_who_is_at_work_is_told_of_all_pages(
     monkeypatch.setattr(FakeReader, "node_runs", node_runs)
     monkeypatch.setattr(FakeReader, "node_runs_in_progress", node_runs_in_progress)
     first = client.get(f"/graph/status/{held}").json()
-    assert (len(first["node_runs"]), first["next_cursor"]) == (1_000, "1000")
+    assert (len(first["node_runs"]), first["next_cursor"]) == (500, "500")
     last = client.get(f"/graph/status/{held}?cursor=2000").json()
     assert (len(last["node_runs"]), last["next_cursor"]) == (500, None)
     assert first["current_nodes"] == last["current_nodes"] == ["n1", "n700", "n2400"]
