@@ -27,10 +27,17 @@ _LEASE_S = 0.4
 _PATIENCE_S = 30.0
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[Driver, Driver]]:
+@pytest.fixture(scope="module")
+def drivers() -> Iterator[tuple[Driver, Driver]]:
     with ExitStack() as stack:
         yield stack.enter_context(driver()), stack.enter_context(driver())
+
+
+@pytest.fixture
+def pair(drivers: tuple[Driver, Driver]) -> Iterator[tuple[Driver, Driver]]:
+    yield drivers
+    for each in drivers:
+        each.abandon()
 
 
 @pytest.mark.parametrize("point", ["sandbox.execute:before", "steps.apply:begun", "steps.apply:committed"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from chaos_batch import Batch
-from chaos_driver import driver, live
+from chaos_driver import Driver, driver, live
 from chaos_faults import Fault
 from chaos_life import DONE, Life
 from chaos_points import Action
@@ -16,6 +17,18 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 
 _SEEDS = list(range(1, 7))
 _KILL = Fault("tell.AttemptSucceeded", 8, Action.KILL)
+
+
+@pytest.fixture(scope="module")
+def driving() -> Iterator[Driver]:
+    with driver() as running:
+        yield running
+
+
+@pytest.fixture
+def lives(driving: Driver) -> Iterator[Driver]:
+    yield driving
+    driving.abandon()
 
 
 @pytest.mark.parametrize(
@@ -30,15 +43,14 @@ _KILL = Fault("tell.AttemptSucceeded", 8, Action.KILL)
         ("leases.claim:committed", Action.TOLD_FAILED, [_KILL]),
     ],
 )
-def test_a_run_outlives_it(tmp_path: Path, point: str, action: Action, earlier: list[Fault]) -> None:
+def test_a_run_outlives_it(lives: Driver, tmp_path: Path, point: str, action: Action, earlier: list[Fault]) -> None:
     batch = Batch(tmp_path, _SEEDS)
     life = Life(tmp_path / "data", batch.notes, tmp_path / "log.txt", "chaos", _SEEDS)
-    with driver() as lives:
-        if earlier:
-            first = replace(life, faults=earlier)
-            batch.read(first, live(lives, first), 0)
-        last = replace(life, accepted=dict(batch.accepted), faults=[Fault(point, 1, action)])
-        ended = live(lives, last)
+    if earlier:
+        first = replace(life, faults=earlier)
+        batch.read(first, live(lives, first), 0)
+    last = replace(life, accepted=dict(batch.accepted), faults=[Fault(point, 1, action)])
+    ended = live(lives, last)
     batch.read(last, ended, 0)
     assert batch.judge(life.cases()) == []
     assert ended == DONE

@@ -65,6 +65,13 @@ class Driver:
         self._pid = None
         return int(answer["ended"])
 
+    def abandon(self) -> None:
+        """Kill the life that a test left, if there is one: the driver is good for more."""
+        if self._pid is not None:
+            with suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            self.end()
+
     def close(self) -> None:
         """End it and its life."""
         with suppress(ProcessLookupError):

@@ -123,9 +123,10 @@ def live(life: Life) -> int:
     except (Unavailable, ConfigurationError, sqlite3.OperationalError):
         traceback.print_exc()
         ended = NOT_STARTED
-    except BaseException:  # noqa: BLE001 - the exit code tells
+    except BaseException as error:  # noqa: BLE001 - the exit code tells
         traceback.print_exc()
-        ended = CRASHED
+        # It may be told before it has started.
+        ended = LOST if isinstance(error, Conflict) and error.code == "lease_lost" else CRASHED
     faults.end()
     return ended
 
