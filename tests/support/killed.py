@@ -11,11 +11,9 @@ from pathlib import Path
 from sandgraph.errors import Unavailable
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.transport import Assignment, OnLines, OnStopped, Transport
-from sandgraph.model.commands import Command
-from sandgraph.model.run import Usage
 from sandgraph.sandbox.spec import Outcome
 from sandgraph.settings import Settings
-from sandgraph.store.records import Reads, RunEvent
+from sandgraph.store.steps import Taken
 from sandgraph.store.store import Store
 
 FILE = "sandgraph.db"
@@ -53,28 +51,19 @@ class Mortal:
     def __init__(
         self, store: Store, folder: Path, dies_in: Path, *, fatal: int, is_stored: bool, is_deaf: bool = False
     ) -> None:
-        self._apply = store.apply
+        self._apply_all = store.apply_all
         self._folder, self._dies_in = folder, dies_in
         self._fatal, self._is_stored, self._is_deaf = fatal, is_stored, is_deaf
         self.steps = 0
         self.died = asyncio.Event()
-        store.apply = self.apply  # type: ignore[method-assign]
+        store.apply_all = self.apply_all  # type: ignore[method-assign]
 
-    async def apply(
-        self,
-        run_id: str,
-        commands: Sequence[Command],
-        *,
-        usage: Usage | None = None,
-        told: RunEvent | None = None,
-        reads: Reads | None = None,
-        lease: int | None = None,
-    ) -> int:
+    async def apply_all(self, run_id: str, taken: Sequence[Taken], *, lease: int | None = None) -> int:
         self.steps += 1
         is_fatal = self.steps == self._fatal
         if is_fatal and not self._is_stored:
             await self._die()
-        last = await self._apply(run_id, commands, usage=usage, told=told, reads=reads, lease=lease)
+        last = await self._apply_all(run_id, taken, lease=lease)
         if is_fatal:
             await self._die()
         if self._is_deaf and self.steps % 2:
