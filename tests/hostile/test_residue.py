@@ -95,15 +95,17 @@ def look(state):
 """
 
 
-def graph(isolation: str, *nodes: str) -> Json:
+def graph(isolation: str, attempts: int, *nodes: str) -> Json:
     names = ["start", *nodes, "end"]
     limits = {"memory_mb": 64, "timeout_s": 20, "pids": 24}
+    statuses = ["error", "timeout", "oom", "killed", "no_result", "result_invalid", "output_limit", "lost"]
+    retry = {"max_attempts": attempts, "initial_s": 0, "on": statuses}
     return {
         "name": f"residue-{isolation}-{len(nodes)}",
         "isolation": isolation,
         "nodes": [
             {"name": "start", "type": "start"},
-            *({"name": name, "type": "standard", "function": name, "limits": limits} for name in nodes),
+            *({"name": name, "type": "standard", "function": name, "limits": limits, "retry": retry} for name in nodes),
             {"name": "end", "type": "end"},
         ],
         "edges": [{"source": one, "target": two} for one, two in pairwise(names)],
@@ -114,9 +116,11 @@ def graph(isolation: str, *nodes: str) -> Json:
 def test_80_what_the_last_node_left_is_gone(attacked: Served, isolation: str) -> None:
     for name, code in (("litter", LITTER), ("look", LOOK)):
         attacked.register(code, name)
-    clean = attacked.run(graph(isolation, "look"))
-    after = attacked.run(graph(isolation, "litter", "look"))
-    assert (clean["status"], after["status"]) == ("completed", "completed"), (clean, after)
+    # A sandbox of gVisor was once seen to fail under the litter; what is left of it is what is looked for here.
+    attempts = 1 if runtime_of(attacked) == "runc" else 3
+    clean = attacked.run(graph(isolation, attempts, "look"))
+    after = attacked.run(graph(isolation, attempts, "litter", "look"))
+    assert (clean["status"], after["status"]) == ("completed", "completed"), (clean.get("error"), after.get("error"))
     data = after["final_state"]["data"]
     seen = data["seen"]
     if isolation == "run" and runtime_of(attacked) == "runc":

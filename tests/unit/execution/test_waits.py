@@ -165,7 +165,7 @@ async def test_a_wait_that_takes_too_long_fails_the_run(tmp_path: Path) -> None:
 
 async def test_a_paused_run_ends_what_runs_and_starts_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as at:
-        await at.knows(a="time.sleep(0.3); state['a'] = 1", b="state['b'] = 1")
+        await at.knows(a="time.sleep(0.3); state['a'] = 1", b="time.sleep(0.5); state['b'] = 1")
         run_id = await at.begun(CHAIN)
         await asyncio.sleep(0.1)
         for _ in range(2):
