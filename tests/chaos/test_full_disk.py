@@ -13,6 +13,7 @@ import pytest
 from chaos_batch import Batch
 from chaos_driver import driver, live
 from chaos_life import DONE, Life
+from missing import missing
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -25,12 +26,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.geteuid() != 0:
-        pytest.skip("Only root can mount a file system.")
+        missing("Only root can mount a file system.")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(disk)], check=False, capture_output=True, timeout=20
     )
     if mounted.returncode != 0:
-        pytest.skip(f"No file system can be mounted here: {mounted.stderr!r}")
+        missing(f"No file system can be mounted here: {mounted.stderr!r}")
     try:
         yield disk
     finally:

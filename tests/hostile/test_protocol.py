@@ -14,8 +14,8 @@ from attacks import (
     attacks,
     burial_s,
     idle_within,
+    needs_limits,
     runtime_of,
-    skip_without_limits,
 )
 from served import Served
 
@@ -336,7 +336,7 @@ def test_8_the_supervisor_stands_or_the_attempt_falls(attacked: Served, name: st
 
 
 def test_42_a_fork_bomb_that_goes_on_after_the_return_is_ended_with_it(attacked: Served) -> None:
-    skip_without_limits(attacked)
+    needs_limits(attacked)
     bomb = (
         "import os, time\nif os.fork() == 0:\n"
         "    while True:\n        try: os.fork()\n        except OSError: pass\n"

@@ -15,8 +15,8 @@ from attacks import (
     ending,
     idle_within,
     launch,
+    needs_limits,
     runtime_of,
-    skip_without_limits,
 )
 from served import Served
 
@@ -268,7 +268,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_42_to_44_bombs_end(attacked: Served, name: str) -> None:
-    skip_without_limits(attacked)
+    needs_limits(attacked)
     found = attack(attacked, BOMBS[name], timeout_s=1)
     is_native = runtime_of(attacked) == "runc"
     # gVisor itself gives up when it may have no more threads.

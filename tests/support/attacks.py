@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from missing import missing
 from served import Json, Served
 
 #: Runs the code that the state brings along; the code is gone from the state before it runs.
@@ -115,12 +115,12 @@ def burial_s(served: Served) -> float:
     return 2 * GONE_WITHIN_S if runtime_of(served) == "runc" else 10 * GONE_WITHIN_S
 
 
-def skip_without_limits(served: Served) -> None:
-    """Skip the test where the engine has a runtime registered such that nothing limits its memory and processes."""
+def needs_limits(served: Served) -> None:
+    """Do without the test, but not in CI, where the engine has the runtime registered such that nothing limits it."""
     command = ["docker", "info", "--format", "{{json .Runtimes}}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
     if "--ignore-cgroups" in (json.loads(said)[runtime_of(served)].get("runtimeArgs") or ()):
-        pytest.skip("this engine's entry of the runtime says --ignore-cgroups: the bomb would outgrow the host")
+        missing("this engine's entry of the runtime says --ignore-cgroups: the bomb would outgrow the host")
 
 
 def resident_mb(served: Served) -> float:

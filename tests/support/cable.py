@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import pytest
+from missing import missing
 
 
 class Cable:
@@ -58,8 +58,7 @@ async def plugged(directory: Path) -> AsyncIterator[Cable]:
     """
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
-        missing = "this test cuts the engine's socket file, and DOCKER_HOST names none"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+        missing("this test cuts the engine's socket file, and DOCKER_HOST names none")
     cable = Cable(directory / "engine.sock", address.removeprefix("unix://"))
     await cable.plug()
     try:
