@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Protocol
 
 from sandgraph.model.state import DeleteKey, Json, MergeConflict, Parents, ReduceKey, State, StateDiff, past
 
@@ -41,31 +41,18 @@ class TrunkCommit(CommitLike, Protocol):
         """Who wrote last what ``merged`` sets, by key."""
 
 
-@overload
-def state_at(base: State, commits: Iterable[TrunkCommit]) -> dict[str, Json]: ...
-
-
-@overload
-def state_at(base: State, commits: Iterable[CommitLike], number: int) -> dict[str, Json] | None: ...
-
-
-def state_at(
-    base: State, commits: Iterable[TrunkCommit] | Iterable[CommitLike], number: int | None = None
-) -> dict[str, Json] | None:
+def state_at(base: State, commits: Iterable[TrunkCommit]) -> dict[str, Json]:
     """Return the state after the last of some commits, each of which is the trunk of the next.
 
     Args:
         base: The state of the first one's trunk: the initial one, or a snapshot.
         commits: Oldest first; without any, the state is the base.
-        number: Given with commits of any order that know no trunks: see `state_by_ancestors`.
 
     Raises:
         ValueError: Some commit is not the trunk of the next, or a reducer cannot be applied.
     """
-    if number is not None:
-        return state_by_ancestors(base, commits, number)
     state = dict(base)
-    for commit in _along_trunk(commits):  # type: ignore[arg-type]
+    for commit in _along_trunk(commits):
         commit.merged.apply_to(state)
         commit.diff.apply_to(state)
     return state

@@ -11,9 +11,10 @@ from sandgraph.model.events import Event, EventReceived
 from sandgraph.model.graph import Node, NodeType, OnError, Outcome
 from sandgraph.model.progress import Active, Inner, Mapped, Run, Token, Wait
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus
-from sandgraph.model.scopes import outputs, same
+from sandgraph.model.scopes import outputs
 from sandgraph.model.state import Json, SetKey, State, StateDiff, View
 from sandgraph.model.tokens import Tokens
+from sandgraph.model.values import kind_of, same
 
 _REOPENED = Failure(AttemptStatus.LOST.value, "It ran in the run that this one goes on with.")
 
@@ -158,7 +159,7 @@ class NodeRuns(Tokens, ABC):
         self._record_running(key)
         items: Json = view.state.get(node.items or "")
         if not isinstance(items, list):
-            found = f"is {_kind(items)}" if node.items in view.state else "is not in the state"
+            found = f"is {kind_of(items)}" if node.items in view.state else "is not in the state"
             message = f"The key {node.items!r} {found}; a map needs a list."
             self.fail_node_run(key, view, Outcome.FAILED, Failure("map_items_invalid", message, node=node.name))
             return
@@ -260,8 +261,3 @@ class NodeRuns(Tokens, ABC):
             op for op in diff.ops if not (isinstance(op, SetKey) and op.key in state and same(state[op.key], op.value))
         )
         return self.commit(key, None, view, StateDiff(tuple(ops)))
-
-
-def _kind(value: Json) -> str:
-    kinds = {dict: "an object", str: "a string", bool: "true or false", int: "a number", float: "a number"}
-    return kinds.get(type(value), "null")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from sandgraph.model.graph import Node
-from sandgraph.model.state import DeleteKey, Json, Op, SetKey, State, StateDiff
+from sandgraph.model.state import DeleteKey, Op, SetKey, State, StateDiff
+from sandgraph.model.values import same
 
 
 def outputs(node: Node, outside: State, before: State, after: State) -> StateDiff:
@@ -28,8 +27,3 @@ def outputs(node: Node, outside: State, before: State, after: State) -> StateDif
     ]
     ops += (DeleteKey(key) for key in gone if key in outside)
     return StateDiff(tuple(sorted(ops, key=lambda op: op.key)))
-
-
-def same(one: Json, other: Json) -> bool:
-    """Tell whether two values are the same JSON: True, 1 and 1.0 differ."""
-    return one is other or (one == other and json.dumps(one) == json.dumps(other))

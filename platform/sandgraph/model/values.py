@@ -35,7 +35,7 @@ def kind_of(value: Json) -> str:
 def same(one: Json, other: Json) -> bool:
     """Tell whether two values are one as JSON: ``True``, ``1`` and ``1.0`` differ, and so do orders of members."""
     # To compare first is many times as fast where they differ; only the bytes tell True from 1 apart.
-    return one == other and marshal.dumps(one, _PLAIN) == marshal.dumps(other, _PLAIN)
+    return one is other or (one == other and marshal.dumps(one, _PLAIN) == marshal.dumps(other, _PLAIN))
 
 
 def prints(values: Iterable[Json]) -> Iterable[bytes]:

@@ -21,7 +21,7 @@ from sandgraph.model.commands import (
     StopAttempt,
 )
 from sandgraph.model.graph import NodeType
-from sandgraph.model.history import state_at, state_so_far
+from sandgraph.model.history import state_by_ancestors, state_so_far
 from sandgraph.model.journal import entries
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json, State
@@ -88,7 +88,7 @@ class Ledger:
 
     def state_by_ancestors(self, number: int) -> dict[str, Json]:
         """Return a checkpoint's state, of a run without reducers and subgraphs."""
-        state = state_at(self.initial, self.commits.values(), number)
+        state = state_by_ancestors(self.initial, self.commits.values(), number)
         assert state is not None
         return state
 

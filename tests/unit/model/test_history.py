@@ -10,7 +10,7 @@ from tests.unit.model.programs import INITIAL, program
 from tests.unit.model.simulation import Simulation
 
 from sandgraph.model.commands import RecordCommit
-from sandgraph.model.history import apart, state_at, state_by_ancestors, state_so_far
+from sandgraph.model.history import apart, state_by_ancestors, state_so_far
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.state import Json, MergeConflict, ReduceKey, StateDiff, past
 
@@ -36,7 +36,7 @@ COMMITS = [commit(1, 0, a=1), commit(2, 1, b=2), commit(3, 1, c=3), commit(4, 2,
     ],
 )
 def test_the_state_of_a_checkpoint_is_that_of_its_ancestors(number: int, state: dict[str, Json] | None) -> None:
-    assert state_at({"z": 0}, COMMITS, number) == state
+    assert state_by_ancestors({"z": 0}, COMMITS, number) == state
     assert state_by_ancestors({"z": 0}, reversed(COMMITS), number) == state
 
 
@@ -119,7 +119,7 @@ def test_conflicts_so_far_are_those_of_the_last_set(seed: int) -> None:
 def test_reading_changes_nothing() -> None:
     initial: dict[str, Json] = {"z": 0}
     state_so_far(initial, COMMITS)[0]["z"] = 1
-    found = state_at(initial, COMMITS, 0)
+    found = state_by_ancestors(initial, COMMITS, 0)
     assert found is not None
     found["z"] = 1
     assert initial == {"z": 0}
@@ -134,7 +134,7 @@ def test_views_of_the_scheduler_are_checkpoints() -> None:
             for start in simulation.ledger.running.values():
                 (head, *more) = start.view.heads
                 if not more:
-                    assert state_at(INITIAL, commits, head) == start.view.state
+                    assert state_by_ancestors(INITIAL, commits, head) == start.view.state
             key = random.choice(sorted(simulation.run.active, key=str))
             tell = simulation.wait_no_more if simulation.run.active[key].is_waiting else simulation.succeed
             tell(key)
@@ -146,7 +146,7 @@ def test_a_long_history_is_read_without_walking_it_over_and_over() -> None:
     state, conflicts = state_so_far({}, commits)
     assert len(state) == 1_000
     assert not conflicts
-    assert state_at({}, commits, 9_999) == {key: value for key, value in state.items() if int(key[1:]) % 2}
+    assert state_by_ancestors({}, commits, 9_999) == {key: value for key, value in state.items() if int(key[1:]) % 2}
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_what_an_item_changes_in_the_state_is_not_committed() -> None:
         ({"items": {}}, "is an object"),
         ({"items": "abc"}, "is a string"),
         ({"items": 3}, "is a number"),
-        ({"items": True}, "is true or false"),
+        ({"items": True}, "is a boolean"),
     ],
 )
 def test_what_is_no_list_fails_the_map(state: dict[str, Json], found: str) -> None:

@@ -17,7 +17,7 @@ from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import Command, RecordCommit, RecordNodeRun, RecordRun, ScheduleRetry, StartAttempt
 from sandgraph.model.graph import Condition, Graph
-from sandgraph.model.history import state_at
+from sandgraph.model.history import state_by_ancestors
 from sandgraph.model.limits import Limits
 from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus
@@ -227,7 +227,7 @@ class Reader:
         assert self.last is not None
         commits = [each for each in self.last.commands if isinstance(each, RecordCommit)]
         for number, name in enumerate(["", *(f"{each.key} " for each in commits)]):
-            print(f"{number} {name}{as_json(state_at(self.last.initial, commits, number) or {})}")  # noqa: T201
+            print(f"{number} {name}{as_json(state_by_ancestors(self.last.initial, commits, number) or {})}")  # noqa: T201
 
 
 def holds(condition: Condition, state: Attributes) -> bool:
