@@ -52,6 +52,6 @@ bench: setup ## Print the benchmarks as ratios
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 lock: ## Pin the dependencies anew from pyproject.toml (needs uv)
-	@$(LOCK) --output-file requirements.lock pyproject.toml
+	@$(LOCK) --extra postgres --extra otel --output-file requirements.lock pyproject.toml
 	@$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
 	@echo hatchling | $(LOCK) --no-annotate --constraint requirements-dev.lock --output-file requirements-build.lock -
