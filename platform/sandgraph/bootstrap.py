@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandgraph.api.schemas import parse_graph
-from sandgraph.api.services import Services
+from sandgraph.api.services import Services, ServicesFor
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.heart import Heart
@@ -112,15 +112,20 @@ async def install_workflows(store: Store, settings: Settings) -> None:
         await store.save_graph(parse_graph(dict(workflow.graph), settings))
 
 
-def services_of(platform: Platform) -> Services:
-    """Return what the API needs of a platform."""
-    return Services(
-        settings=platform.settings,
-        catalog=platform.catalog,
-        runs=platform.runs,
-        reader=platform.store,
-        health=Health(platform),
-    )
+def services_of(platform: Platform) -> ServicesFor:
+    """Return what the API needs of a platform, by tenant."""
+    health = Health(platform)
+
+    def services_for(tenant: str) -> Services:  # noqa: ARG001
+        return Services(
+            settings=platform.settings,
+            catalog=platform.catalog,
+            runs=platform.runs,
+            reader=platform.store,
+            health=health,
+        )
+
+    return services_for
 
 
 class Health:

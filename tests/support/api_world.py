@@ -455,7 +455,7 @@ class World:
         catalog = FakeCatalog()
         return cls(settings, catalog, FakeRuns(catalog, settings), FakeHealth())
 
-    def services(self) -> Services:
+    def services(self, _tenant: str = "") -> Services:
         reader = FakeReader(self.catalog, self.runs, self.commits)
         return Services(self.catalog, self.runs, reader, self.health, self.settings)
 

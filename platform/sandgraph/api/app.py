@@ -12,16 +12,16 @@ from sandgraph.api import problem
 from sandgraph.api.guard import Guard
 from sandgraph.api.openapi import Api
 from sandgraph.api.routes import code, control, graphs, health, history, runs, stream
-from sandgraph.api.services import Services
+from sandgraph.api.services import ServicesFor
 
 
 def create_app(
-    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+    services: ServicesFor, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 ) -> FastAPI:
     """Return the HTTP and WebSocket API.
 
     Args:
-        services: What it works with.
+        services: What it works with, by tenant.
         lifespan: Runs around the server's life; whoever made the services starts and ends them there.
     """
     app = Api(

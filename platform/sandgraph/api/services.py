@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -332,10 +332,14 @@ class Health(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that the API works with."""
+    """All that the API works with, for one tenant: ids of other tenants are not found."""
 
     catalog: Catalog
     runs: Runs
     reader: Reader
     health: Health
     settings: Settings
+
+
+#: Services by tenant; made anew for each request.
+ServicesFor = Callable[[str], Services]

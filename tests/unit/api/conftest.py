@@ -49,19 +49,19 @@ def world(settings: Settings) -> World:
 
 @pytest.fixture(scope="session")
 def openapi() -> dict[str, Any]:
-    return create_app(World.make(load_settings()).services()).openapi()
+    return create_app(World.make(load_settings()).services).openapi()
 
 
 @pytest.fixture
 def client(world: World, app_client: TestClient) -> TestClient:
-    app_client.app.state.services = world.services()  # type: ignore[attr-defined]
+    app_client.app.state.services = world.services  # type: ignore[attr-defined]
     return app_client
 
 
 @pytest.fixture(scope="session")
 def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
     """One application and its loop for all tests: each brings services of its own."""
-    app = create_app(World.make(load_settings()).services())
+    app = create_app(World.make(load_settings()).services)
     app.openapi_schema = openapi
     described = openapi["paths"]
 
@@ -102,7 +102,7 @@ async def port(world: World) -> AsyncIterator[int]:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(world.services()), log_config=None, lifespan="off")
+    config = uvicorn.Config(create_app(world.services), log_config=None, lifespan="off")
     server = Quiet(config)
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started:  # noqa: ASYNC110 - no event tells of it

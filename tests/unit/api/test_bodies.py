@@ -157,7 +157,7 @@ def test_the_deepest_state_that_a_deployment_may_allow_goes_in_and_out(tmp_path:
     deep: object = 1
     for level in range(500):
         deep = [deep] if level % 2 else {"a": deep}
-    with TestClient(create_app(world.services())) as client:
+    with TestClient(create_app(world.services)) as client:
         graph_id = asyncio.run(world.catalog.create_graph(graph))[0].graph_id
         answer = client.post("/graph/run", json={"graph_id": graph_id, "initial_state": {"deep": deep}})
         assert answer.status_code == 200

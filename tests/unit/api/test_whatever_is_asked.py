@@ -54,7 +54,7 @@ def platform(tmp_path: Path) -> Iterator[TestClient]:
             app.state.services = services_of(platform)
             yield
 
-    app = create_app(World.make(settings).services(), lifespan)
+    app = create_app(World.make(settings).services, lifespan)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from sandgraph.api.body import body_of
 from sandgraph.api.reply import reply
-from sandgraph.api.routes.common import BODY, Listing, Uses, answers, takes
+from sandgraph.api.routes.common import BODY, Listing, Reads, Submits, answers, takes
 from sandgraph.api.schemas.answers import CodeAnswer, FunctionList, ToolList
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
 from sandgraph.api.schemas.validation import parser
@@ -30,7 +30,7 @@ _REGISTERED = {201: (CodeAnswer, "A new version."), 200: (CodeAnswer, "The lates
     openapi_extra=takes(FunctionSource),
 )
 async def register_function(
-    source: Annotated[FunctionSource, Depends(body_of(parser(FunctionSource)))], uses: Uses
+    source: Annotated[FunctionSource, Depends(body_of(parser(FunctionSource)))], uses: Submits
 ) -> Response:
     """Compile the code in a sandbox, see that it defines the function, and store it as a version.
 
@@ -46,7 +46,7 @@ async def register_function(
     summary="List node functions",
     responses=answers({200: (FunctionList, "A page.")}, 422),
 )
-async def list_functions(listing: Listing, uses: Uses) -> Response:
+async def list_functions(listing: Listing, uses: Reads) -> Response:
     """List the functions, each in its latest version."""
     page = await uses.reader.list_code(CodeKind.FUNCTION, cursor=listing.cursor, limit=listing.limit)
     return reply({"nodes": [code_view(version) for version in page.items], "next_cursor": page.next_cursor})
@@ -60,7 +60,7 @@ async def list_functions(listing: Listing, uses: Uses) -> Response:
     responses=answers(_REGISTERED, *BODY, 503),
     openapi_extra=takes(ToolSource),
 )
-async def register_tool(source: Annotated[ToolSource, Depends(body_of(parser(ToolSource)))], uses: Uses) -> Response:
+async def register_tool(source: Annotated[ToolSource, Depends(body_of(parser(ToolSource)))], uses: Submits) -> Response:
     """Check and store a tool. Inside a node: `get_global_registry().invoke("my_tool", …)` or `tools.invoke(…)`."""
     version, is_new = await uses.catalog.register_tool(source.name, source.code, source.description)
     return reply(code_view(version), status=201 if is_new else 200)
@@ -72,7 +72,7 @@ async def register_tool(source: Annotated[ToolSource, Depends(body_of(parser(Too
     summary="List tools",
     responses=answers({200: (ToolList, "A page.")}, 422),
 )
-async def list_tools(listing: Listing, uses: Uses) -> Response:
+async def list_tools(listing: Listing, uses: Reads) -> Response:
     """List the tools, each in its latest version."""
     page = await uses.reader.list_code(CodeKind.TOOL, cursor=listing.cursor, limit=listing.limit)
     return reply({"tools": [code_view(version) for version in page.items], "next_cursor": page.next_cursor})

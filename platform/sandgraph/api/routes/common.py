@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, cast
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Security
+from fastapi.security import SecurityScopes
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from sandgraph.api.schemas.tree import shown
-from sandgraph.api.services import Services
+from sandgraph.api.services import Services, ServicesFor
 from sandgraph.errors import NotFound
+from sandgraph.model.access import ANYBODY, Principal, Scope
 
 #: The largest number that any count of ours reaches.
 LARGEST = 2**63 - 1
@@ -36,12 +38,19 @@ GraphId = Annotated[str, Path(description="The graph version.")]
 RunId = Annotated[str, Path(description="The run.")]
 
 
-async def services_of(connection: HTTPConnection) -> Services:
-    """Return what `create_app` was given."""
-    return cast("Services", connection.app.state.services)
+async def services_of(connection: HTTPConnection, _required: SecurityScopes) -> Services:
+    """Return what whoever asks may use: there is nothing of other tenants in it."""
+    principal: Principal = getattr(connection.state, "principal", ANYBODY)
+    services_for = cast("ServicesFor", connection.app.state.services)
+    return services_for(principal.tenant)
 
 
+#: For what is the same whoever asks; a route says with one of the others what it lets people do.
 Uses = Annotated[Services, Depends(services_of)]
+Reads = Annotated[Services, Security(services_of, scopes=[Scope.READ])]
+Submits = Annotated[Services, Security(services_of, scopes=[Scope.SUBMIT])]
+Operates = Annotated[Services, Security(services_of, scopes=[Scope.OPERATE])]
+Administers = Annotated[Services, Security(services_of, scopes=[Scope.ADMIN])]
 
 
 class ListQuery(BaseModel):

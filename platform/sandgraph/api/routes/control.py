@@ -10,7 +10,18 @@ from starlette.responses import Response
 from sandgraph.api.body import body_of
 from sandgraph.api.node_runs import status_of
 from sandgraph.api.reply import reply
-from sandgraph.api.routes.common import BODY, STARTED, IdempotencyKey, RunId, Uses, answers, known_id, started, takes
+from sandgraph.api.routes.common import (
+    BODY,
+    STARTED,
+    IdempotencyKey,
+    Operates,
+    RunId,
+    Submits,
+    answers,
+    known_id,
+    started,
+    takes,
+)
 from sandgraph.api.schemas.answers import EventAnswer, ReplayAnswer, RunForked, RunStatusAnswer
 from sandgraph.api.schemas.control import (
     EventDocument,
@@ -40,7 +51,9 @@ router = APIRouter(tags=["runs"])
     ),
     openapi_extra=takes(EventDocument),
 )
-async def send_event(run_id: RunId, event: Annotated[NewEvent, Depends(body_of(parse_event))], uses: Uses) -> Response:
+async def send_event(
+    run_id: RunId, event: Annotated[NewEvent, Depends(body_of(parse_event))], uses: Submits
+) -> Response:
     """Keep an event for a run; the first node that waits for that name takes it, now or later, once.
 
     With an `event_id` it is safe to send an event again.
@@ -54,7 +67,7 @@ async def send_event(run_id: RunId, event: Annotated[NewEvent, Depends(body_of(p
     summary="Pause a run",
     responses=answers({200: (RunStatusAnswer, "It is paused.")}, 403, 404, 409, 422, 503),
 )
-async def pause_run(run_id: RunId, uses: Uses) -> Response:
+async def pause_run(run_id: RunId, uses: Operates) -> Response:
     """Let what runs come to its end, and start nothing more until the run is unpaused; it keeps what comes meanwhile.
 
     A paused run may be paused again. A run's time does not pass while it is paused.
@@ -68,7 +81,7 @@ async def pause_run(run_id: RunId, uses: Uses) -> Response:
     summary="Let a paused run go on",
     responses=answers({200: (RunStatusAnswer, "It goes on.")}, 403, 404, 409, 422, 503),
 )
-async def unpause_run(run_id: RunId, uses: Uses) -> Response:
+async def unpause_run(run_id: RunId, uses: Operates) -> Response:
     """Go on where a run was paused; one that is not paused stays as it is."""
     run = await uses.runs.unpause(known_id("run", run_id))
     return reply(await status_of(uses.runs, uses.reader, run))
@@ -84,7 +97,7 @@ async def unpause_run(run_id: RunId, uses: Uses) -> Response:
 async def fork_run(
     run_id: RunId,
     fork: Annotated[NewFork, Depends(body_of(parse_fork))],
-    uses: Uses,
+    uses: Submits,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run that goes on where another one stood at a checkpoint, with another state perhaps.
@@ -108,7 +121,7 @@ async def fork_run(
 async def resume_run(
     run_id: RunId,
     latest: Annotated[bool, Depends(body_of(parse_resume, may_be_empty=True))],
-    uses: Uses,
+    uses: Submits,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run that goes on where one ended that did not complete; with the latest functions, after a repair."""
@@ -122,7 +135,7 @@ async def resume_run(
     openapi_extra=takes(ReplayDocument),
 )
 async def replay_attempt(
-    run_id: RunId, replay: Annotated[NewReplay, Depends(body_of(parse_replay))], uses: Uses
+    run_id: RunId, replay: Annotated[NewReplay, Depends(body_of(parse_replay))], uses: Operates
 ) -> Response:
     """Run an attempt again in a sandbox, over what it saw, and say what is not the same; nothing of it is kept."""
     return reply(replay_view(await uses.runs.replay(known_id("run", run_id), replay.key, replay.attempt)))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from sandgraph.api.body import body_of
 from sandgraph.api.reply import reply
-from sandgraph.api.routes.common import BODY, GraphId, ListQuery, Uses, answers, known_id, takes
+from sandgraph.api.routes.common import BODY, GraphId, ListQuery, Reads, Submits, answers, known_id, takes
 from sandgraph.api.schemas.answers import GraphAnswer, GraphList, GraphSummary
 from sandgraph.api.schemas.graph import GraphDocument, parse_graph
 from sandgraph.api.views import graph_summary, graph_view
@@ -42,7 +42,7 @@ class GraphQuery(ListQuery):
     ),
     openapi_extra=takes(GraphDocument),
 )
-async def create_graph(graph: Annotated[Graph, Depends(body_of(parse_graph))], uses: Uses) -> Response:
+async def create_graph(graph: Annotated[Graph, Depends(body_of(parse_graph))], uses: Submits) -> Response:
     """Check and store a graph.
 
     Each function that it names must be registered; each condition that is an expression is compiled in a sandbox.
@@ -53,7 +53,7 @@ async def create_graph(graph: Annotated[Graph, Depends(body_of(parse_graph))], u
 
 
 @router.get("/graph/list", summary="List graphs", responses=answers({200: (GraphList, "A page.")}, 422))
-async def list_graphs(query: Annotated[GraphQuery, Query()], uses: Uses) -> Response:
+async def list_graphs(query: Annotated[GraphQuery, Query()], uses: Reads) -> Response:
     """List graph versions, newest first."""
     page = await uses.reader.list_graphs(name=query.name, cursor=query.cursor, limit=query.limit)
     return reply({"graphs": [graph_summary(version) for version in page.items], "next_cursor": page.next_cursor})
@@ -62,7 +62,7 @@ async def list_graphs(query: Annotated[GraphQuery, Query()], uses: Uses) -> Resp
 @router.get(
     "/graph/{graph_id}", summary="Read a graph", responses=answers({200: (GraphAnswer, "The graph.")}, 404, 422)
 )
-async def get_graph(graph_id: GraphId, uses: Uses) -> Response:
+async def get_graph(graph_id: GraphId, uses: Reads) -> Response:
     """Read a graph with its document, every field spelled out; posting that to /graph/create makes the same graph."""
     if graph_id in _POST_ONLY:
         raise HTTPException(405, "This route takes POST.", {"Allow": "POST"})

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from sandgraph.api.reply import reply, to_json
-from sandgraph.api.routes.common import LARGEST, ListQuery, RunId, Uses, answers, known_id
+from sandgraph.api.routes.common import LARGEST, ListQuery, Reads, RunId, answers, known_id
 from sandgraph.api.schemas.answers import HistoryAnswer, StateAnswer
 from sandgraph.api.services import Services
 from sandgraph.api.views import commit_view, state_view
@@ -43,7 +43,7 @@ class HistoryQuery(ListQuery):
     summary="Read a run's state",
     responses=answers({200: (StateAnswer, "The state.")}, 404, 422),
 )
-async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: Uses) -> Response:
+async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: Reads) -> Response:
     """Read the state by now, where branches in flight are merged, or that of a checkpoint, and who set each key."""
     run = await uses.reader.run_summary(known_id("run", run_id))
     return reply(state_view(run, await uses.runs.state(run.run_id, query.at)))
@@ -54,7 +54,7 @@ async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: 
     summary="List a run's commits",
     responses=answers({200: (HistoryAnswer, "A page.")}, 404, 422),
 )
-async def run_history(run_id: RunId, query: Annotated[HistoryQuery, Query()], uses: Uses) -> Response:
+async def run_history(run_id: RunId, query: Annotated[HistoryQuery, Query()], uses: Reads) -> Response:
     """List how the state came about, first commits first. A page ends early where its commits are large."""
     run = await uses.reader.run_summary(known_id("run", run_id))
     commits, next_cursor = await _history(uses, run.run_id, query)

@@ -19,8 +19,10 @@ from sandgraph.api.routes.common import (
     STARTED,
     IdempotencyKey,
     ListQuery,
+    Operates,
+    Reads,
     RunId,
-    Uses,
+    Submits,
     answers,
     known_id,
     started,
@@ -78,7 +80,9 @@ class StatusQuery(BaseModel):
     ),
     openapi_extra=takes(RunDocument),
 )
-async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_key: IdempotencyKey = None) -> Response:
+async def run_graph(
+    request: Request, new: Submission, uses: Submits, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Start a run and wait until it ended. The run goes on if the client goes away, or waits too long for it."""
     run, headers = await _submit(uses, new, idempotency_key)
     run = await _unless_gone(request, uses.runs.wait(run.run_id, uses.settings.sync_wait_s))
@@ -99,7 +103,7 @@ async def run_graph(request: Request, new: Submission, uses: Uses, idempotency_k
     responses=answers({202: (RunAccepted, "Accepted.")}, *BODY, 404, 409, 429, 503, headers=STARTED),
     openapi_extra=takes(RunDocument),
 )
-async def run_graph_async(new: Submission, uses: Uses, idempotency_key: IdempotencyKey = None) -> Response:
+async def run_graph_async(new: Submission, uses: Submits, idempotency_key: IdempotencyKey = None) -> Response:
     """Start a run and return at once. An accepted run survives the platform's end: it goes on after the next start."""
     run, headers = await _submit(uses, new, idempotency_key)
     hint = f"Ask GET /graph/status/{run.run_id}, or follow /graph/ws/{run.run_id}."
@@ -107,7 +111,7 @@ async def run_graph_async(new: Submission, uses: Uses, idempotency_key: Idempote
 
 
 @router.get("/graph/runs", summary="List runs", responses=answers({200: (RunList, "A page.")}, 422))
-async def list_runs(query: Annotated[RunQuery, Query()], uses: Uses) -> Response:
+async def list_runs(query: Annotated[RunQuery, Query()], uses: Reads) -> Response:
     """List runs, newest first."""
     page = await uses.reader.list_runs(
         status=query.status,
@@ -124,7 +128,7 @@ async def list_runs(query: Annotated[RunQuery, Query()], uses: Uses) -> Response
     summary="Read a run's status",
     responses=answers({200: (RunStatusAnswer, "The run.")}, 404, 422),
 )
-async def run_status(run_id: RunId, query: Annotated[StatusQuery, Query()], uses: Uses) -> Response:
+async def run_status(run_id: RunId, query: Annotated[StatusQuery, Query()], uses: Reads) -> Response:
     """Read where a run stands: its nodes by iteration, every attempt with what it used, and what went wrong.
 
     Of a run with many node runs, `next_cursor` asks for those that follow.
@@ -138,7 +142,7 @@ async def run_status(run_id: RunId, query: Annotated[StatusQuery, Query()], uses
     summary="Cancel a run",
     responses=answers({200: (RunStatusAnswer, "It is cancelled.")}, 403, 404, 409, 422, 503),
 )
-async def cancel_run(run_id: RunId, uses: Uses) -> Response:
+async def cancel_run(run_id: RunId, uses: Operates) -> Response:
     """Kill a run's containers at once; what they still say does not count. A cancelled run stays as it is."""
     run = await uses.runs.cancel(known_id("run", run_id))
     return reply(await status_of(uses.runs, uses.reader, run))

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from sandgraph.api.problem import describe
 from sandgraph.api.reply import to_json
-from sandgraph.api.routes.common import LARGEST, Uses, known_id
+from sandgraph.api.routes.common import LARGEST, Reads, known_id
 from sandgraph.api.services import Services
 from sandgraph.api.views import end_view, record_view
 from sandgraph.errors import InvalidInput, SandgraphError
@@ -60,7 +60,7 @@ class _Line:
 
 
 @router.websocket("/graph/ws/{run_id}")
-async def follow_run(websocket: WebSocket, run_id: str, uses: Uses) -> None:
+async def follow_run(websocket: WebSocket, run_id: str, uses: Reads) -> None:
     """Send a run's records after ``?after=N``; answer ``ping`` with ``pong``; close with 1000 after the run's end."""
     await websocket.accept()
     line = _Line(websocket)
