@@ -117,6 +117,12 @@ class ConfigurationError(SandgraphError):
 
     code = "configuration_error"
 
+    @classmethod
+    def of(cls, lines: Sequence[str]) -> ConfigurationError:
+        """Make the error of all that is wrong, a line each."""
+        count = "One thing is" if len(lines) == 1 else f"{len(lines)} things are"
+        return cls("\n  - ".join([f"These settings cannot work. {count} wrong:", *lines]))
+
 
 class Unavailable(SandgraphError):
     """A part that is needed does not answer."""

@@ -5,6 +5,10 @@ Every setting is an environment variable ``SANDGRAPH_<NAME>`` and, with dashes, 
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -12,11 +16,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sandgraph.errors import ConfigurationError
 
+_PREFIX = "SANDGRAPH_"
+
+#: Variables that docker-compose.yml and the tests read, and the platform does not.
+_OF_OTHERS = frozenset(
+    f"{_PREFIX}{name}"
+    for name in ("BASE_IMAGE", "CA_FILE", "DOCKER_SOCKET", "LONG_TESTS", "PIP_CONF", "PLATFORM_IMAGE")
+)
+
+_SECRET = re.compile("secret|token|password|passphrase|private")
+_USER_INFO = re.compile(r"://[^/@]*@")
+
 
 class Settings(BaseSettings):
     """What an operator can choose. Sizes are in the unit the name ends in; times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="SANDGRAPH_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address the HTTP server binds.")
     port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server binds; 0 picks a free one.")
@@ -97,14 +112,67 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(name for name in names if name))
 
 
+@dataclass(frozen=True, slots=True)
+class WrongSetting:
+    """A setting whose value cannot be.
+
+    Attributes:
+        name: Of the setting.
+        value: As it was given, safe to be shown.
+        message: What is wrong with it.
+    """
+
+    name: str
+    value: str
+    message: str
+
+
+def read_settings(**overrides: object) -> tuple[Settings, tuple[WrongSetting, ...]]:
+    """Read the environment, lay ``overrides`` (options of the command line) over it, and say all that is wrong.
+
+    Returns:
+        The settings, and what is wrong: those have their defaults.
+    """
+    try:
+        return Settings(**overrides), ()  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        found = invalid.errors()
+    wrong = [
+        WrongSetting(str(each["loc"][0]), shown_value(str(each["loc"][0]), each["input"]), each["msg"])
+        for each in found
+        if each["loc"]
+    ]
+    fields = Settings.model_fields
+    defaults = {
+        each.name: fields[each.name].get_default(call_default_factory=True) for each in wrong if each.name in fields
+    }
+    unknown = {each.name for each in wrong if each.name not in fields}
+    kept = {name: value for name, value in overrides.items() if name not in unknown}
+    return Settings(**{**kept, **defaults}), tuple(wrong)
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment and lay ``overrides`` (options of the command line) over it.
 
     Raises:
         ConfigurationError: Names every setting that is wrong, at once.
     """
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as invalid:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors())
-        raise ConfigurationError(f"These settings cannot work: {wrong}") from None
+    settings, wrong = read_settings(**overrides)
+    if wrong:
+        raise ConfigurationError.of([f"{each.name} = {each.value}: {each.message}." for each in wrong])
+    return settings
+
+
+def shown_value(name: str, value: object) -> str:
+    """Return a setting's value as it may be shown and logged: without passwords."""
+    if _SECRET.search(name):
+        return "(not shown)"
+    text = f"{value}"
+    return _USER_INFO.sub("://…@", text.partition("?")[0] if "://" in text else text)
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the variables that look like settings and are none: somebody mistyped them, perhaps."""
+    known = {f"{_PREFIX}{name}".upper() for name in Settings.model_fields} | _OF_OTHERS
+    names = os.environ if environment is None else environment
+    return sorted(name for name in names if name.upper().startswith(_PREFIX) and name.upper() not in known)

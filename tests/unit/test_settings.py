@@ -52,7 +52,7 @@ def test_the_further_runtimes_are_a_list_each_once(given: str, read: tuple[str, 
 
 def test_everything_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("SANDGRAPH_POOL_MIN", "many")
-    with pytest.raises(ConfigurationError, match=r"port: .*pool_min: "):
+    with pytest.raises(ConfigurationError, match=r"(?s)port = 70000: .*pool_min = many: "):
         load_settings(port="70000")
     assert main(["serve", "--port=70000"]) == 1
     said = capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 from sandgraph.cli.demo import demo
 from sandgraph.cli.serve import serve
 from sandgraph.errors import SandgraphError
-from sandgraph.settings import Settings, load_settings
+from sandgraph.settings import Settings, load_settings, read_settings
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -27,13 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold = options.pop("threshold", None)
     chosen = {name: value for name, value in options.items() if value is not None}
     try:
-        settings = load_settings(**chosen)
+        settings, wrong = read_settings(**chosen)
         level = "warning" if command == "demo" else settings.log_level
         logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         if command == "serve":
-            asyncio.run(serve(settings))
+            asyncio.run(serve(settings, wrong))
         else:
-            return asyncio.run(demo(settings, file, threshold))
+            return asyncio.run(demo(load_settings(**chosen), file, threshold))
     except SandgraphError as error:
         print(f"sandgraph: {error.message}", file=sys.stderr)
         return _FAILED

@@ -7,15 +7,16 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 
+from sandgraph import checks
 from sandgraph.api.app import create_app
 from sandgraph.bootstrap import open_platform, services_of
 from sandgraph.errors import ConfigurationError, Conflict
-from sandgraph.settings import Settings
+from sandgraph.settings import Settings, WrongSetting
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,20 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[str, _Server]]:
+async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> AsyncIterator[tuple[str, _Server]]:
     """Serve for the length of the block; yields the base URL and the server.
 
+    Args:
+        settings: Of the deployment.
+        wrong: What is wrong with them already.
+
     Raises:
-        ConfigurationError: The address cannot be bound, or another setting cannot work.
-        EngineUnavailable: The Docker engine does not answer, or lacks something.
+        ConfigurationError: Something that the platform needs is not there: all that is wrong, before anything starts.
+        EngineUnavailable: The Docker engine does not answer any more.
     """
+    for finding in await checks.demand(settings, wrong):
+        if finding.level is not checks.Level.OK:
+            logger.warning("%s", finding.line, extra={"action": "checked", "check": finding.check})
     with _listen(settings) as listener:
         async with open_platform(settings) as platform:
             config = uvicorn.Config(
@@ -76,7 +84,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[str, _Server]]:
                 await task
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends the grace period.
 
     Raises:
@@ -86,7 +94,7 @@ async def serve(settings: Settings) -> None:
     # with the collector looking at them over and over.
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    async with running(settings) as (url, server):
+    async with running(settings, wrong) as (url, server):
         stop = asyncio.Event()
 
         def on_signal() -> None:

@@ -93,19 +93,19 @@ class Engine:
         Raises:
             EngineUnavailable: There is none, it lacks one of them, or it cannot enforce the limits.
         """
-        if self._client is None:
-            self._client = await self._in_thread(lambda: self._make_client(self._settings))
-        info = await self._call("tell what it is", lambda client: client.info())
-        lacking = [what for what in REQUIRED_OF_ENGINE if info.get(what) is False]
-        if lacking:
-            raise EngineUnavailable(
-                f"The Docker engine cannot enforce {', '.join(lacking)}: its kernel or its cgroup set-up lacks the "
-                "controller (a rootless engine needs cgroup v2 with delegation)."
-            )
-        runtimes = self._runtimes(info)
-        return EngineFacts(
-            str(info["ServerVersion"]), await self._image_id(), runtimes[0], int(info["NCPU"]), tuple(runtimes)
-        )
+        facts, lacks = await self._look()
+        if lacks:
+            raise EngineUnavailable(" ".join(lacks.values()))
+        return facts
+
+    async def lacks(self) -> Mapping[str, str]:
+        """Return all that `connect` would refuse the engine for, by the setting that each is about.
+
+        Raises:
+            EngineUnavailable: There is none.
+            ConfigurationError: It is reached in a way that sandboxes cannot use.
+        """
+        return (await self._look())[1]
 
     async def create(self, name: str, config: Mapping[str, object]) -> str:
         """Create a container and return its id.
@@ -224,7 +224,24 @@ class Engine:
         if self._client is not None:
             self._client.close()
 
-    def _runtimes(self, info: Mapping[str, Any]) -> list[str]:
+    async def _look(self) -> tuple[EngineFacts, dict[str, str]]:
+        """Return what the engine is, and what it lacks by the setting that names it."""
+        if self._client is None:
+            self._client = await self._in_thread(lambda: self._make_client(self._settings))
+        info = await self._call("tell what it is", lambda client: client.info())
+        lacks: dict[str, str] = {}
+        lacking = [what for what in REQUIRED_OF_ENGINE if info.get(what) is False]
+        if lacking:
+            lacks["docker_host"] = (
+                f"The Docker engine cannot enforce {', '.join(lacking)}: its kernel or its cgroup set-up lacks the "
+                "controller (a rootless engine needs cgroup v2 with delegation)."
+            )
+        runtimes = self._runtimes(info, lacks)
+        image_id = await self._image_id(lacks)
+        facts = EngineFacts(str(info["ServerVersion"]), image_id, runtimes[0], int(info["NCPU"]), tuple(runtimes))
+        return facts, lacks
+
+    def _runtimes(self, info: Mapping[str, Any], lacks: dict[str, str]) -> list[str]:
         known = info["Runtimes"]
         own = self._settings.runtime or str(info["DefaultRuntime"])
         wanted = {own: "SANDGRAPH_RUNTIME"}
@@ -232,13 +249,15 @@ class Engine:
             wanted.setdefault(further, "SANDGRAPH_RUNTIMES")
         for runtime, setting in wanted.items():
             if runtime not in known:
-                raise EngineUnavailable(
-                    f"The Docker engine has no runtime {runtime!r} (it has {', '.join(sorted(known))}). Register it in "
-                    f"the engine's daemon.json, or change {setting}."
+                name = setting.removeprefix("SANDGRAPH_").lower()
+                before = f"{lacks[name]} " if name in lacks else ""
+                lacks[name] = (
+                    f"{before}The Docker engine has no runtime {runtime!r} (it has {', '.join(sorted(known))}). "
+                    f"Register it in the engine's daemon.json, or change {setting}."
                 )
         return list(wanted)
 
-    async def _image_id(self) -> str:
+    async def _image_id(self, lacks: dict[str, str]) -> str:
         name = self._settings.runner_image
         try:
             image = await self._call(
@@ -246,12 +265,13 @@ class Engine:
                 lambda client: client.inspect_image(name),  # type: ignore[no-untyped-call]
             )
         except SandboxLost:
-            raise EngineUnavailable(
+            lacks["runner_image"] = (
                 f"The Docker engine has no image {name!r}: `make setup` builds it; SANDGRAPH_RUNNER_IMAGE chooses."
-            ) from None
+            )
+            return ""
         volumes = (image.get("Config") or {}).get("Volumes")
         if volumes:
-            raise EngineUnavailable(
+            lacks["runner_image"] = (
                 f"The runner image {name!r} declares volumes ({', '.join(sorted(volumes))}): each would be a folder on "
                 "the engine's disk that a sandbox may fill. Build it without VOLUME."
             )

@@ -26,7 +26,7 @@ T = TypeVar("T")
 #: Seconds a statement waits for another program that holds the database.
 BUSY_TIMEOUT_S = 5.0
 
-_FILE = "sandgraph.db"
+FILE = "sandgraph.db"
 _READERS = 4
 
 #: The write-ahead log is cut back once it is longer than this.
@@ -36,7 +36,7 @@ _LOG_BYTES = 32 * 1024 * 1024
 _LOG_PATIENCE_MS = 200
 
 #: "SGph": marks the file as ours.
-_APPLICATION_ID = 0x53477068
+APPLICATION_ID = 0x53477068
 
 
 class Database:
@@ -82,7 +82,7 @@ class Database:
 
     @classmethod
     def _open(cls, data_dir: Path, process_id: str, takeover_after_s: float | None) -> Database:
-        path = data_dir / _FILE
+        path = data_dir / FILE
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -120,7 +120,7 @@ class Database:
                 with connection.begin():
                     if version == 0:
                         METADATA.create_all(connection)
-                        connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+                        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                     else:
                         migrations.apply(connection, version)
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -143,7 +143,7 @@ class Database:
         version: int = raw.execute("PRAGMA user_version").fetchone()[0]
         application: int = raw.execute("PRAGMA application_id").fetchone()[0]
         is_empty = raw.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if application != _APPLICATION_ID and not (is_empty and version == application == 0):
+        if application != APPLICATION_ID and not (is_empty and version == application == 0):
             raise ConfigurationError(f"data_dir: {self._path} is not a database of Sandgraph.")
         if version > SCHEMA_VERSION:
             raise ConfigurationError(

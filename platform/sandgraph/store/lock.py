@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandgraph.errors import ConfigurationError
 
-_NAME = "sandgraph.lock"
+NAME = "sandgraph.lock"
 
 
 class FolderLock:
@@ -26,7 +26,7 @@ class FolderLock:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / _NAME
+        self._path = data_dir / NAME
         try:
             self._descriptor = self._open(self._path)
         except OSError as error:
@@ -62,7 +62,7 @@ class FolderLock:
         Raises:
             OSError: The folder cannot be written.
         """
-        path = self._path.with_name(f"{_NAME}.{os.getpid()}")
+        path = self._path.with_name(f"{NAME}.{os.getpid()}")
         descriptor = self._open(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,3 +88,19 @@ class FolderLock:
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def holder(data_dir: Path) -> str | None:
+    """Return the id of the process that holds a folder's lock, or ``?`` where it did not say; None if nobody does."""
+    try:
+        descriptor = os.open(data_dir / NAME, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        # Shared, and for no longer than this: whoever starts at this very moment would be refused.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "?"
+    finally:
+        os.close(descriptor)
+    return None
