@@ -35,8 +35,10 @@ def pins(lock: str) -> dict[str, str]:
 
 def wanted(*, dev: bool) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = [*project["dependencies"], *(project["optional-dependencies"]["dev"] if dev else [])]
-    return [Requirement(name) for name in named]
+    # A deployment may need every extra but the developers' own, which names the others.
+    extras = [extra for extra in project["optional-dependencies"] if dev or extra != "dev"]
+    named = [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
+    return [each for each in map(Requirement, named) if each.name != project["name"]]
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
