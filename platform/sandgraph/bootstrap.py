@@ -17,6 +17,7 @@ from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.heart import Heart
 from sandgraph.execution.runtimes import runtimes_of
+from sandgraph.execution.tenancy import TenantCatalog, TenantReader, TenantRuns
 from sandgraph.execution.worker import Worker
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.spec import Sandboxes
@@ -116,12 +117,12 @@ def services_of(platform: Platform) -> ServicesFor:
     """Return what the API needs of a platform, by tenant."""
     health = Health(platform)
 
-    def services_for(tenant: str) -> Services:  # noqa: ARG001
+    def services_for(tenant: str) -> Services:
         return Services(
             settings=platform.settings,
-            catalog=platform.catalog,
-            runs=platform.runs,
-            reader=platform.store,
+            catalog=TenantCatalog(platform.catalog, tenant),
+            runs=TenantRuns(platform.runs, platform.store, tenant),
+            reader=TenantReader(platform.store, tenant),
             health=health,
         )
 

@@ -8,6 +8,7 @@ from itertools import chain
 
 from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
 from sandgraph.execution import plans, runtimes
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus
@@ -55,25 +56,30 @@ class Catalog:
             settings.ceiling_output_kb,
         )
 
-    async def register_function(self, name: str, code: str) -> tuple[CodeVersion, bool]:
+    async def register_function(
+        self, name: str, code: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[CodeVersion, bool]:
         """Store a node function, and say whether that made a new version.
 
         Raises:
             InvalidInput: The code is too long, does not compile, fails when executed, or does not define the name.
             EngineUnavailable: There is no sandbox to check it in.
         """
-        return await self._register(CodeKind.FUNCTION, name, code, "")
+        return await self._register(tenant, CodeKind.FUNCTION, name, code, "")
 
-    async def register_tool(self, name: str, code: str, description: str) -> tuple[CodeVersion, bool]:
+    async def register_tool(
+        self, name: str, code: str, description: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[CodeVersion, bool]:
         """Store a tool; as `register_function`, and all tools together have a limit too."""
-        others = [tool.code for tool in (await self._store.all_tools()).values() if tool.name != name]
+        tools = await self._store.all_tools(tenant=tenant)
+        others = [tool.code for tool in tools.values() if tool.name != name]
         limit = self._settings.max_tools_kb * 1024
         if sum(len(each) + _TOOL_COST for each in [*others, code]) > limit:
             message = f"All tools together may have {limit} bytes: an attempt gets every tool. There are {len(others)}."
             raise InvalidInput.at("code", "too_much_tool_code", message)
-        return await self._register(CodeKind.TOOL, name, code, description)
+        return await self._register(tenant, CodeKind.TOOL, name, code, description)
 
-    async def create_graph(self, graph: Graph) -> tuple[GraphVersion, bool]:
+    async def create_graph(self, graph: Graph, *, tenant: str = DEFAULT_TENANT) -> tuple[GraphVersion, bool]:
         """Store a graph, and say whether that made a new version.
 
         Raises:
@@ -84,17 +90,19 @@ class Catalog:
             *self._sizes(graph),
             *self._runtime(graph),
             *problems(graph, self._ceiling),
-            *await self._unknown_functions(graph),
-            *await plans.problems(self._store, graph, self._settings),
+            *await self._unknown_functions(graph, tenant),
+            *await plans.problems(self._store, graph, self._settings, tenant),
         ]
         if not found:
             topology = analyse(graph)
             found = topology if isinstance(topology, list) else await self._bad_conditions(graph)
         if found:
             raise InvalidInput(found)
-        return await self._store.save_graph(graph)
+        return await self._store.save_graph(graph, tenant=tenant)
 
-    async def _register(self, kind: CodeKind, name: str, code: str, description: str) -> tuple[CodeVersion, bool]:
+    async def _register(
+        self, tenant: str, kind: CodeKind, name: str, code: str, description: str
+    ) -> tuple[CodeVersion, bool]:
         limit = self._settings.max_code_kb * 1024
         try:
             size = len(code.encode())
@@ -102,12 +110,12 @@ class Catalog:
             raise InvalidInput.at("code", "invalid_text", "The code is not valid Unicode text.") from None
         if size > limit:
             raise InvalidInput.at("code", "code_too_large", f"The code has {size} bytes; it may have {limit}.")
-        latest = (await self._store.latest_code(kind, [name])).get(name)
+        latest = (await self._store.latest_code(kind, [name], tenant=tenant)).get(name)
         if latest is None or latest.code != code:
             found = await self._check(Check(sources=(Source(name, code),)), f"check {kind}")
             if found:
                 raise InvalidInput([Problem("code", each.code, each.message, each.line, each.column) for each in found])
-        return await self._store.save_code(kind, name, code, description)
+        return await self._store.save_code(kind, name, code, description, tenant=tenant)
 
     def _sizes(self, graph: Graph) -> list[Problem]:
         found = []
@@ -129,9 +137,9 @@ class Catalog:
         message = runtimes.refusal(graph, self._runtimes)
         return [Problem("runtime", runtimes.CODE, message)] if message else []
 
-    async def _unknown_functions(self, graph: Graph) -> list[Problem]:
+    async def _unknown_functions(self, graph: Graph, tenant: str) -> list[Problem]:
         named = list(graph.functions())
-        known = await self._store.latest_code(CodeKind.FUNCTION, {name for _, name in named})
+        known = await self._store.latest_code(CodeKind.FUNCTION, {name for _, name in named}, tenant=tenant)
         return [
             Problem(path, "unknown_function", f"No function {name!r} is registered; register it first.")
             for path, name in named

@@ -19,6 +19,7 @@ from sandgraph.execution.replays import Replayed, Replays
 from sandgraph.execution.starting import Starter
 from sandgraph.execution.transport import Transport
 from sandgraph.model import events
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.run import NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff, has_more_values
 from sandgraph.settings import Settings
@@ -111,7 +112,12 @@ class Dispatcher:
     # New runs
 
     async def submit(
-        self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
+        self,
+        graph_id: str,
+        initial_state: Mapping[str, Json],
+        *,
+        idempotency_key: str | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> tuple[RunRecord, bool]:
         """Accept a run; it starts at once or waits for its turn.
 
@@ -119,13 +125,13 @@ class Dispatcher:
             The run, and whether it is new: the same ``idempotency_key`` again gives the run it gave before.
 
         Raises:
-            NotFound: There is no such graph.
+            NotFound: The tenant has no such graph.
             InvalidInput: The initial state is over its limits.
             QueueFull: As many runs wait as may.
             Conflict: The idempotency key was used for something else.
             Unavailable: The platform is shutting down.
         """
-        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key))
+        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key, tenant))
 
     async def fork(
         self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None

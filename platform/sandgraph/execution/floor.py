@@ -260,7 +260,7 @@ class Floor:
 
     async def _waiting(self, run: RunSummary) -> Waiting:
         goes_on = run.status in {RunStatus.INTERRUPTED, RunStatus.WAITING}
-        return Waiting(run.run_id, run.graph_name, await self._limit(run.graph_id), goes_on)
+        return Waiting(run.run_id, f"{run.tenant}/{run.graph_name}", await self._limit(run.graph_id), goes_on)
 
     async def _limit(self, graph_id: str) -> int | None:
         # Graph versions are immutable; there are no more of them than the catalog has.

@@ -148,17 +148,18 @@ class Forks:
         idempotency_key: str | None,
         request: Sequence[object],
     ) -> tuple[RunRecord, bool]:
-        functions, tools = await self._latest(plan) if latest else (plan.functions, plan.tools)
+        functions, tools = await self._latest(plan, record.tenant) if latest else (plan.functions, plan.tools)
         graph = await self._store.graph(record.graph_id)
         fingerprint = _fingerprint(request) if idempotency_key else None
         new = NewRun(graph, initial, functions, tools, self._image, idempotency_key, fingerprint)
         told = await asyncio.to_thread(_documents, history)
         return await self._store.fork_run(new, history.commands, told, forked_from=record.run_id, forked_at=at)
 
-    async def _latest(self, plan: RunPlan) -> tuple[Mapping[str, CodeVersion], Mapping[str, CodeVersion]]:
+    async def _latest(self, plan: RunPlan, tenant: str) -> tuple[Mapping[str, CodeVersion], Mapping[str, CodeVersion]]:
         graphs = [plan.own, *plan.graphs.values()]
         names = plans.functions_of(each.graph for each in graphs)
-        return await self._store.latest_code(CodeKind.FUNCTION, names), await self._store.all_tools()
+        functions = await self._store.latest_code(CodeKind.FUNCTION, names, tenant=tenant)
+        return functions, await self._store.all_tools(tenant=tenant)
 
 
 class _Retold:

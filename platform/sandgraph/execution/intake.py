@@ -28,17 +28,17 @@ class Intake:
         self._image = image
 
     async def submit(
-        self, graph_id: str, initial_state: Mapping[str, Json], idempotency_key: str | None
+        self, graph_id: str, initial_state: Mapping[str, Json], idempotency_key: str | None, tenant: str
     ) -> tuple[RunRecord, bool]:
         """Make a run of a graph; see `Dispatcher.submit`."""
-        version = await self._store.graph(graph_id)
+        version = await plans.graph_of(self._store, graph_id, tenant)
         state = checked_state(initial_state, self._settings, "initial_state")
         graphs = [version.graph, *(await plans.nested_graphs(self._store, version.graph)).values()]
         return await self._store.create_run(
             version,
             initial_state,
-            functions=await self._store.latest_code(CodeKind.FUNCTION, plans.functions_of(graphs)),
-            tools=await self._store.all_tools(),
+            functions=await self._store.latest_code(CodeKind.FUNCTION, plans.functions_of(graphs), tenant=tenant),
+            tools=await self._store.all_tools(tenant=tenant),
             image=self._image,
             idempotency_key=idempotency_key,
             fingerprint=hashlib.sha256(graph_id.encode() + b"\0" + state).hexdigest() if idempotency_key else None,

@@ -12,7 +12,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.progress import Blueprint
 from sandgraph.model.topology import analyse
 from sandgraph.settings import Settings
-from sandgraph.store.records import RunSummary
+from sandgraph.store.records import GraphVersion, RunSummary
 from sandgraph.store.store import Store
 
 #: Graphs inside each other, the outermost among them.
@@ -20,6 +20,18 @@ MAX_DEPTH = 8
 
 #: Nodes of all graphs inside each other, as a multiple of what one may have.
 _NESTED = 10
+
+
+async def graph_of(store: Store, graph_id: str, tenant: str) -> GraphVersion:
+    """Return a graph version of a tenant.
+
+    Raises:
+        NotFound: It has none of that id.
+    """
+    version = await store.graph(graph_id)
+    if version.tenant != tenant:
+        raise NotFound("graph", graph_id)
+    return version
 
 
 async def nested_graphs(store: Store, graph: Graph) -> dict[str, Graph]:
@@ -38,15 +50,15 @@ async def nested_graphs(store: Store, graph: Graph) -> dict[str, Graph]:
     return found
 
 
-async def problems(store: Store, graph: Graph, settings: Settings) -> list[Problem]:
-    """Return what is wrong with the graphs that a graph's subgraphs run."""
+async def problems(store: Store, graph: Graph, settings: Settings, tenant: str) -> list[Problem]:
+    """Return what is wrong with the graphs that the subgraphs of a tenant's graph run."""
     found, known = list[Problem](), dict[str, Graph]()
     for index, node in enumerate(graph.nodes):
         if node.graph_id is None:
             continue
         path = f"nodes[{index}].graph_id"
         try:
-            inner = (await store.graph(node.graph_id)).graph
+            inner = (await graph_of(store, node.graph_id, tenant)).graph
         except NotFound:
             message = f"There is no graph {node.graph_id!r}; create it first."
             found.append(Problem(path, "unknown_graph", message))

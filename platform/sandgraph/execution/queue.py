@@ -13,7 +13,7 @@ class Waiting:
 
     Attributes:
         run_id: The run.
-        graph: Name of its graph, which all versions share.
+        graph: Names its graph, in all versions, and no graph of another tenant.
         limit: Runs of that graph that may be under way at the same time; None for any number.
         goes_on: Whether it is under way already: woken, or to be resumed.
     """

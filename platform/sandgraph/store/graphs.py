@@ -18,20 +18,25 @@ from sandgraph.store.tables import graph as table
 _LIST = "graphs"
 
 
-def save(connection: Connection, graph: Graph) -> tuple[GraphVersion, bool]:
+def save(connection: Connection, tenant: str, graph: Graph) -> tuple[GraphVersion, bool]:
     """Return the version of this document, and whether it was made now."""
     document = to_document(graph)
     latest = connection.execute(
-        select(table).where(table.c.name == graph.name).order_by(table.c.version.desc()).limit(1)
+        select(table)
+        .where(table.c.tenant == tenant, table.c.name == graph.name)
+        .order_by(table.c.version.desc())
+        .limit(1)
     ).first()
     # As text: Python would call 1, 1.0 and True the same. As this release writes it: one before it had fewer fields.
     if latest and to_json(to_document(from_document(latest.document))) == to_json(document):
         return _version_of(latest), False
-    version = GraphVersion(new_id("graph"), graph.name, latest.version + 1 if latest else 1, graph, now())
+    number = latest.version + 1 if latest else 1
+    version = GraphVersion(new_id("graph"), graph.name, number, graph, now(), tenant)
     connection.execute(
         insert(table),
         {
             "id": version.graph_id,
+            "tenant": tenant,
             "name": version.name,
             "version": version.version,
             "document": document,
@@ -53,10 +58,10 @@ def get(connection: Connection, graph_id: str) -> GraphVersion:
     return _version_of(row)
 
 
-def page(connection: Connection, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
+def page(connection: Connection, tenant: str, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
     """Return versions, newest first."""
     before = cursors.decode(_LIST, cursor)
-    query = select(table).order_by(table.c.id.desc()).limit(limit + 1)
+    query = select(table).where(table.c.tenant == tenant).order_by(table.c.id.desc()).limit(limit + 1)
     if name is not None:
         query = query.where(table.c.name == name)
     if before is not None:
@@ -66,4 +71,5 @@ def page(connection: Connection, name: str | None, cursor: str | None, limit: in
 
 
 def _version_of(row: Row[Any]) -> GraphVersion:
-    return GraphVersion(cast("str", row.id), row.name, row.version, from_document(row.document), row.created_at)
+    graph = from_document(row.document)
+    return GraphVersion(cast("str", row.id), row.name, row.version, graph, row.created_at, row.tenant)

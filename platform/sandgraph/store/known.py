@@ -14,6 +14,10 @@ V = TypeVar("V")
 _GRAPHS = 64
 _CODE = 128
 _RUNS = 32
+_TENANTS = 4_096
+
+#: Tenants whose tools are kept, all of them, each some megabytes at most.
+_TOOLBOXES = 16
 
 #: What a run pinned: functions and tools, by name.
 Pinned = tuple[dict[str, CodeVersion], dict[str, CodeVersion]]
@@ -67,8 +71,10 @@ class Known:
         #: Events that were sent, to whatever run.
         self.mails = 0
         self._without_mail = Recent[str, str](_RUNS)
-        self._latest = Recent[tuple[CodeKind, str], CodeVersion](_CODE)
-        self._tools: dict[str, CodeVersion] | None = None
+        #: Whose a run is, which never changes either.
+        self.tenants = Recent[str, str](_TENANTS)
+        self._latest = Recent[tuple[str, CodeKind, str], CodeVersion](_CODE)
+        self._tools = Recent[str, dict[str, CodeVersion]](_TOOLBOXES)
         self._age = 0
 
     def is_made(self, run_id: str, pinned: Pinned, mails: int) -> None:
@@ -96,29 +102,30 @@ class Known:
         """A version is being added."""
         self._age += 1
         self._latest.clear()
-        self._tools = None
+        self._tools.clear()
 
-    def latest(self, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion] | None:
+    def latest(self, tenant: str, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion] | None:
         """Return the latest version of each name; None where one is not known here."""
         found: dict[str, CodeVersion] = {}
         for name in names:
-            version = self._latest.get((kind, name))
+            version = self._latest.get((tenant, kind, name))
             if version is None:
                 return None
             found[name] = version
         return found
 
-    def keep_latest(self, kind: CodeKind, found: dict[str, CodeVersion], age: int) -> None:
+    def keep_latest(self, tenant: str, kind: CodeKind, found: dict[str, CodeVersion], age: int) -> None:
         """Keep latest versions that were asked for at an age."""
         if age == self._age:
             for name, version in found.items():
-                self._latest.keep((kind, name), version)
+                self._latest.keep((tenant, kind, name), version)
 
-    def tools(self) -> dict[str, CodeVersion] | None:
+    def tools(self, tenant: str) -> dict[str, CodeVersion] | None:
         """Return the latest version of every tool; None where they are not known here."""
-        return None if self._tools is None else dict(self._tools)
+        found = self._tools.get(tenant)
+        return None if found is None else dict(found)
 
-    def keep_tools(self, found: dict[str, CodeVersion], age: int) -> None:
+    def keep_tools(self, tenant: str, found: dict[str, CodeVersion], age: int) -> None:
         """Keep the latest version of every tool, asked for at an age."""
         if age == self._age:
-            self._tools = dict(found)
+            self._tools.keep(tenant, dict(found))

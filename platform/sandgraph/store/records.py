@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, StateDiff
@@ -43,6 +44,7 @@ class GraphVersion:
     version: int
     graph: Graph
     created_at: datetime
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class RunSummary:
         created_at: Accepted.
         started_at: Claimed.
         finished_at: Ended.
+        tenant: Whose it is.
         owner: Who works on it; None where nobody does.
         recoveries: How often it was taken up again after the platform stopped.
         paused: Whether it starts nothing at present, as somebody asked for.
@@ -81,6 +84,7 @@ class RunSummary:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    tenant: str = field(default=DEFAULT_TENANT, kw_only=True)
     owner: str | None = field(default=None, kw_only=True)
     recoveries: int = field(default=0, kw_only=True)
     paused: bool = field(default=False, kw_only=True)

@@ -46,6 +46,18 @@ class RunReads:
         """
         return await self._database.read(runs.summary, run_id)
 
+    async def tenant_of(self, run_id: str) -> str:
+        """Return whose a run is.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        tenant = self._known.tenants.get(run_id)
+        if tenant is None:
+            tenant = (await self.run_summary(run_id)).tenant
+            self._known.tenants.keep(run_id, tenant)
+        return tenant
+
     async def run_code(self, run_id: str) -> tuple[dict[str, CodeVersion], dict[str, CodeVersion]]:
         """Return the functions and the tools that a run pinned, by name.
 
@@ -63,17 +75,18 @@ class RunReads:
         failure: str | None = None,
         cursor: str | None = None,
         limit: int = 100,
+        tenant: str | None = None,
     ) -> Page[RunSummary]:
-        """Return runs, newest first; ``failure`` is the code of what they failed of."""
-        return await self._database.read(runs.page, status, graph_id, failure, cursor, limit)
+        """Return runs, newest first, of one tenant or of all; ``failure`` is the code of what they failed of."""
+        return await self._database.read(runs.page, tenant, status, graph_id, failure, cursor, limit)
 
     async def count_runs(self, *statuses: RunStatus) -> int:
         """Count the runs of these statuses; without any, all."""
         return await self._database.read(runs.count, *statuses)
 
-    async def graph_load(self, graph_name: str) -> int:
+    async def graph_load(self, tenant: str, graph_name: str) -> int:
         """Count the runs of a graph, of any version, that were begun and have not ended."""
-        return await self._database.read(runs.load, graph_name)
+        return await self._database.read(runs.load, tenant, graph_name)
 
     async def pending_runs(self, limit: int) -> list[str]:
         """Return the ids of pending runs, oldest first."""

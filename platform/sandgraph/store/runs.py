@@ -60,7 +60,13 @@ class NewRun:
     def pins(self, run_id: str) -> list[dict[str, object]]:
         """Return the rows of what it pins."""
         return [
-            {"run_id": run_id, "kind": kind.value, "name": name, "version": version.version}
+            {
+                "run_id": run_id,
+                "kind": kind.value,
+                "name": name,
+                "version": version.version,
+                "tenant": self.graph.tenant,
+            }
             for kind, versions in ((CodeKind.FUNCTION, self.functions), (CodeKind.TOOL, self.tools))
             for name, version in versions.items()
         ]
@@ -92,7 +98,9 @@ def known_by(connection: Connection, new: NewRun) -> RunRecord | None:
     if new.idempotency_key is None:
         return None
     known = connection.execute(
-        select(tables.run.c.id, tables.run.c.fingerprint).where(tables.run.c.idempotency_key == new.idempotency_key)
+        select(tables.run.c.id, tables.run.c.fingerprint).where(
+            tables.run.c.tenant == new.graph.tenant, tables.run.c.idempotency_key == new.idempotency_key
+        )
     ).first()
     if known is None:
         return None
@@ -108,6 +116,7 @@ def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, o
         _INSERT_RUN,
         {
             "id": run_id,
+            "tenant": new.graph.tenant,
             "graph_id": new.graph.graph_id,
             "graph_name": new.graph.name,
             "status": RunStatus.PENDING.value,
@@ -141,7 +150,9 @@ def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVers
     """Return the functions and the tools that a run pinned."""
     _row(connection, run_id)
     pin, code = tables.run_code.c, tables.code.c
-    matches = (pin.kind == code.kind) & (pin.name == code.name) & (pin.version == code.version)
+    matches = (
+        (pin.tenant == code.tenant) & (pin.kind == code.kind) & (pin.name == code.name) & (pin.version == code.version)
+    )
     query = (
         select(tables.code)
         .join_from(tables.run_code, tables.code, matches)
@@ -156,6 +167,7 @@ def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVers
 
 def page(
     connection: Connection,
+    tenant: str | None,
     status: RunStatus | None,
     graph_id: str | None,
     failure: str | None,
@@ -164,24 +176,32 @@ def page(
 ) -> Page[RunSummary]:
     """Return runs, newest first."""
     before = cursors.decode(_LIST, cursor)
-    query = page_query(status, graph_id, failure, before, limit)
+    query = page_query(tenant, status, graph_id, failure, before, limit)
     found = [RunSummary(**_fields(row)) for row in connection.execute(query)]
     return cursors.page(_LIST, found, limit, lambda run: run.run_id)
 
 
 def page_query(
-    status: RunStatus | None, graph_id: str | None, failure: str | None, before: str | None, limit: int
+    tenant: str | None,
+    status: RunStatus | None,
+    graph_id: str | None,
+    failure: str | None,
+    before: str | None,
+    limit: int,
 ) -> Select[Any]:
     """Return the statement of a page, with one run more than it shows."""
     query = select(tables.run).order_by(tables.run.c.id.desc()).limit(limit + 1)
+    if tenant is not None:
+        query = query.where(tables.run.c.tenant == tenant)
     if status is not None:
         query = query.where(tables.run.c.status == status.value)
     if graph_id is not None:
         query = query.where(tables.run.c.graph_id == graph_id)
     if failure is not None:
-        # Else SQLite would go through all that failed, which may be most.
-        by_failure = "INDEXED BY ix_run_failure_code_id"
-        query = query.where(tables.run.c.failure_code == failure).with_hint(tables.run, by_failure, "sqlite")
+        query = query.where(tables.run.c.failure_code == failure)
+        if tenant is not None:
+            # Else SQLite would go through all that failed, which may be most.
+            query = query.with_hint(tables.run, "INDEXED BY ix_run_tenant_failure_code_id", "sqlite")
     if before is not None:
         query = query.where(tables.run.c.id < before)
     return query
@@ -201,12 +221,13 @@ def pending(connection: Connection, limit: int) -> list[str]:
     return list(connection.scalars(query.order_by(tables.run.c.id).limit(limit)))
 
 
-def load(connection: Connection, graph_name: str) -> int:
+def load(connection: Connection, tenant: str, graph_name: str) -> int:
     """Count the runs of a graph's versions that were begun and have not ended."""
     run = tables.run.c
     query = select(func.count()).select_from(tables.run)
     is_begun = run.status.in_([status.value for status in _BEGUN])
-    return connection.scalar(query.where(run.graph_name == graph_name, run.finished_at.is_(None), is_begun)) or 0
+    is_of_graph = (run.tenant == tenant) & (run.graph_name == graph_name)
+    return connection.scalar(query.where(is_of_graph, run.finished_at.is_(None), is_begun)) or 0
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
@@ -220,6 +241,7 @@ def _fields(row: Row[Any]) -> dict[str, Any]:
     """Return what every picture of a run has."""
     return {
         "run_id": row.id,
+        "tenant": row.tenant,
         "graph_id": row.graph_id,
         "graph_name": row.graph_name,
         "image": row.image,

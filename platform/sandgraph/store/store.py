@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.store import code as code_versions
 from sandgraph.store import graphs, processes
@@ -63,55 +64,61 @@ class Store(RunWrites, RunReads):
 
     # Functions and tools
 
-    async def save_code(self, kind: CodeKind, name: str, code: str, description: str = "") -> tuple[CodeVersion, bool]:
+    async def save_code(
+        self, kind: CodeKind, name: str, code: str, description: str = "", *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[CodeVersion, bool]:
         """Return the version of this code, and whether it was made now.
 
         It was not where the latest version has this very code, and this description or none was given.
         """
         try:
-            return await self._database.write(code_versions.save, kind, name, code, description)
+            return await self._database.write(code_versions.save, tenant, kind, name, code, description)
         finally:
             # Also where nobody knows whether it was stored.
             self._known.forget_latest()
 
-    async def has_code(self, kind: CodeKind, name: str, code: str) -> bool:
+    async def has_code(self, kind: CodeKind, name: str, code: str, *, tenant: str = DEFAULT_TENANT) -> bool:
         """Tell whether any version of the name, not only the latest, has this very code."""
-        return await self._database.read(code_versions.has, kind, name, code)
+        return await self._database.read(code_versions.has, tenant, kind, name, code)
 
-    async def latest_code(self, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
+    async def latest_code(
+        self, kind: CodeKind, names: Iterable[str], *, tenant: str = DEFAULT_TENANT
+    ) -> dict[str, CodeVersion]:
         """Return the latest version of each name; names that are not known are absent."""
         wanted = list(dict.fromkeys(names))
-        found = self._known.latest(kind, wanted)
+        found = self._known.latest(tenant, kind, wanted)
         if found is None:
             age = self._known.age
-            found = await self._database.read(code_versions.latest_of, kind, wanted)
-            self._known.keep_latest(kind, found, age)
+            found = await self._database.read(code_versions.latest_of, tenant, kind, wanted)
+            self._known.keep_latest(tenant, kind, found, age)
         return found
 
-    async def list_code(self, kind: CodeKind, *, cursor: str | None = None, limit: int = 100) -> Page[CodeVersion]:
+    async def list_code(
+        self, kind: CodeKind, *, cursor: str | None = None, limit: int = 100, tenant: str = DEFAULT_TENANT
+    ) -> Page[CodeVersion]:
         """Return the latest version of each name, in the order of names."""
-        return await self._database.read(code_versions.latest_page, kind, cursor, limit)
+        return await self._database.read(code_versions.latest_page, tenant, kind, cursor, limit)
 
-    async def all_tools(self) -> dict[str, CodeVersion]:
+    async def all_tools(self, *, tenant: str = DEFAULT_TENANT) -> dict[str, CodeVersion]:
         """Return the latest version of every tool."""
-        found = self._known.tools()
+        found = self._known.tools(tenant)
         if found is None:
             age = self._known.age
-            found = await self._database.read(code_versions.all_latest, CodeKind.TOOL)
-            self._known.keep_tools(found, age)
+            found = await self._database.read(code_versions.all_latest, tenant, CodeKind.TOOL)
+            self._known.keep_tools(tenant, found, age)
         return found
 
     # Graphs
 
-    async def save_graph(self, graph: Graph) -> tuple[GraphVersion, bool]:
+    async def save_graph(self, graph: Graph, *, tenant: str = DEFAULT_TENANT) -> tuple[GraphVersion, bool]:
         """Return the version of this graph, and whether it was made now.
 
         It was not where the latest version of its name is the same.
         """
-        return await self._database.write(graphs.save, graph)
+        return await self._database.write(graphs.save, tenant, graph)
 
     async def graph(self, graph_id: str) -> GraphVersion:
-        """Return a version of a graph.
+        """Return a version of a graph, whosever it is.
 
         Raises:
             NotFound: There is none of that id.
@@ -123,7 +130,12 @@ class Store(RunWrites, RunReads):
         return found
 
     async def list_graphs(
-        self, *, name: str | None = None, cursor: str | None = None, limit: int = 100
+        self,
+        *,
+        name: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        tenant: str = DEFAULT_TENANT,
     ) -> Page[GraphVersion]:
         """Return versions of graphs, newest first."""
-        return await self._database.read(graphs.page, name, cursor, limit)
+        return await self._database.read(graphs.page, tenant, name, cursor, limit)

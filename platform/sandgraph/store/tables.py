@@ -13,10 +13,11 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData, U
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.store.columns import JsonText, SafeText, UtcTime
 
 #: Raised by one with every change of the schema.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Names of constraints are fixed, so that a migration can speak of them.
 _NAMES = {
@@ -35,6 +36,7 @@ class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NA
 #: Of columns that older rows do not have.
 _ZERO = {"server_default": "0"}
 _EMPTY = {"server_default": ""}
+_DEFAULT_TENANT = {"server_default": DEFAULT_TENANT}
 
 
 class ProcessRow(_Table, table=True):
@@ -52,6 +54,7 @@ class CodeRow(_Table, table=True):
 
     __tablename__ = "code"
 
+    tenant: str = Field(DEFAULT_TENANT, primary_key=True, sa_column_kwargs=_DEFAULT_TENANT)
     kind: str = Field(primary_key=True)
     name: str = Field(primary_key=True, sa_type=SafeText)
     version: int = Field(primary_key=True)
@@ -65,9 +68,14 @@ class GraphRow(_Table, table=True):
     """A version of a graph."""
 
     __tablename__ = "graph"
-    __table_args__ = (UniqueConstraint("name", "version"), Index(None, "name", "id"))
+    __table_args__ = (
+        UniqueConstraint("tenant", "name", "version"),
+        Index(None, "tenant", "id"),
+        Index(None, "tenant", "name", "id"),
+    )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
+    tenant: str = Field(DEFAULT_TENANT, sa_column_kwargs=_DEFAULT_TENANT)
     name: str = Field(sa_type=SafeText)
     version: int
     document: dict[str, object] = Field(sa_type=JsonText)
@@ -79,23 +87,27 @@ class RunRow(_Table, table=True):
 
     __tablename__ = "run"
     __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key"),
         Index(None, "status", "id"),
+        Index(None, "tenant", "id"),
+        Index(None, "tenant", "status", "id"),
         Index(None, "graph_id", "id"),
         Index(None, "graph_id", "status", "id"),
         # Only of few rows: most runs have not failed, have ended, or wait for nothing.
-        Index(None, "failure_code", "id", sqlite_where=text("failure_code IS NOT NULL")),
-        Index(None, "graph_name", "status", sqlite_where=text("finished_at IS NULL")),
+        Index(None, "tenant", "failure_code", "id", sqlite_where=text("failure_code IS NOT NULL")),
+        Index(None, "tenant", "graph_name", "status", sqlite_where=text("finished_at IS NULL")),
         Index(None, "wake_at", "id", sqlite_where=text("wake_at IS NOT NULL")),
     )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
+    tenant: str = Field(DEFAULT_TENANT, sa_column_kwargs=_DEFAULT_TENANT)
     graph_id: str = Field(foreign_key="graph.id", sa_type=SafeText)
     graph_name: str = Field(sa_type=SafeText)
     status: str
     failure: dict[str, object] | None = Field(sa_type=JsonText)
     failure_code: str | None = Field(sa_type=SafeText, description="Of the failure, to be searched for.")
     image: str = Field(sa_type=SafeText)
-    idempotency_key: str | None = Field(unique=True, sa_type=SafeText)
+    idempotency_key: str | None = Field(sa_type=SafeText)
     fingerprint: str | None = Field(sa_type=SafeText)
     last_seq: int
     last_commit: int
@@ -128,7 +140,9 @@ class RunCodeRow(_Table, table=True):
 
     __tablename__ = "run_code"
     __table_args__ = (
-        ForeignKeyConstraint(["kind", "name", "version"], ["code.kind", "code.name", "code.version"]),
+        ForeignKeyConstraint(
+            ["tenant", "kind", "name", "version"], ["code.tenant", "code.kind", "code.name", "code.version"]
+        ),
         {"sqlite_with_rowid": False},
     )
 
@@ -136,6 +150,7 @@ class RunCodeRow(_Table, table=True):
     kind: str = Field(primary_key=True)
     name: str = Field(primary_key=True, sa_type=SafeText)
     version: int
+    tenant: str = Field(DEFAULT_TENANT, sa_column_kwargs=_DEFAULT_TENANT)
 
 
 class NodeRunRow(_Table, table=True):

@@ -45,7 +45,7 @@ async def nest(store: Store, depth: int) -> str:
 
 
 async def found(store: Store, graph: Graph, **options: int) -> list[tuple[str, str]]:
-    problems = await plans.problems(store, graph, Settings(**options))  # type: ignore[arg-type]
+    problems = await plans.problems(store, graph, Settings(**options), "default")  # type: ignore[arg-type]
     return [(each.path, each.code) for each in problems]
 
 

@@ -294,14 +294,15 @@ async def _ask_for_everything(store: Store, run_id: str) -> None:
     await store.list_graphs(name="g", limit=1)
     for status in (None, RunStatus.RUNNING):
         for of in (None, graph_id):
-            await store.list_runs(status=status, graph_id=of, limit=1)
+            await store.list_runs(status=status, graph_id=of, limit=1, tenant="default")
+    await store.list_runs(status=RunStatus.WAITING, limit=1)
     assert len(first.items) == 1
     await store.count_runs(RunStatus.PENDING, RunStatus.RUNNING)
     await store.pending_runs(10)
     for status in (None, RunStatus.FAILED):
-        await store.list_runs(status=status, failure="too_many_recoveries", limit=1)
-    await store.list_runs(failure="too_many_recoveries", graph_id=graph_id, cursor="cnVuczpydW5f")
-    await store.graph_load("g")
+        await store.list_runs(status=status, failure="too_many_recoveries", limit=1, tenant="default")
+    await store.list_runs(failure="too_many_recoveries", graph_id=graph_id, cursor="cnVuczpydW5f", tenant="default")
+    await store.graph_load("default", "g")
     await store.due_runs(now())
     await store.next_wake()
     await store.untold_events(run_id)

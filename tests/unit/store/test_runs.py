@@ -177,17 +177,17 @@ async def test_states_may_hold_any_json_and_be_large(store: Store, graph: Graph)
 async def test_the_load_of_a_graph_is_what_was_begun_and_has_not_ended(store: Store, graph: Graph) -> None:
     made = [await accept(store, graph) for _ in range(6)]
     other = await accept(store, replace(graph, name="other"))
-    assert await store.graph_load("g") == 0
+    assert await store.graph_load("default", "g") == 0
     told = RunEvent(1, {"type": "started"})
     for run in (*made[:5], other):
         await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)], told=told)
     await store.apply(made[0].run_id, [RecordRun(RunStatus.WAITING)])
     await store.apply(made[1].run_id, [RecordRun(RunStatus.COMPLETED, state={})])
-    assert await store.graph_load("g") == 4
+    assert await store.graph_load("default", "g") == 4
     await store.hand_back_runs()
-    assert await store.graph_load("g") == 4
+    assert await store.graph_load("default", "g") == 4
     await store.interrupt_runs()
-    assert (await store.graph_load("g"), await store.graph_load("nothing")) == (0, 0)
+    assert (await store.graph_load("default", "default", "g"), await store.graph_load("default", "nothing")) == (0, 0)
 
 
 async def test_runs_are_found_by_what_they_failed_of(store: Store, graph: Graph) -> None:
