@@ -187,7 +187,7 @@ async def test_the_load_of_a_graph_is_what_was_begun_and_has_not_ended(store: St
     await store.hand_back_runs()
     assert await store.graph_load("default", "g") == 4
     await store.interrupt_runs()
-    assert (await store.graph_load("default", "default", "g"), await store.graph_load("default", "nothing")) == (0, 0)
+    assert (await store.graph_load("default", "g"), await store.graph_load("default", "nothing")) == (0, 0)
 
 
 async def test_runs_are_found_by_what_they_failed_of(store: Store, graph: Graph) -> None:

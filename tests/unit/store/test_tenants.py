@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sandgraph.errors import Conflict
+from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Graph
+from sandgraph.model.run import RunStatus
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, RunRecord
 from sandgraph.store.store import Store
 
@@ -83,5 +85,5 @@ async def test_two_tenants_may_use_the_same_idempotency_key(store: Store) -> Non
 async def test_the_load_of_a_graph_does_not_count_other_tenants(store: Store) -> None:
     graph, _ = await store.save_graph(Graph("g", (), ()), tenant="a")
     run = await run_of(store, graph)
-    await store.claim_run(run.run_id, store.process_id)
-    assert await store.graph_load("b", "g") == 0
+    await store.apply(run.run_id, [RecordRun(RunStatus.RUNNING)])
+    assert (await store.graph_load("a", "g"), await store.graph_load("b", "g")) == (1, 0)
