@@ -77,7 +77,7 @@ class Floor:
         while left and left.waiting:
             page = await self._store.list_runs(status=RunStatus.WAITING, cursor=cursor, limit=_PAGE)
             for run in page.items:
-                self.queue.count(run.graph_name)
+                self.queue.count(graph_key(run))
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -260,7 +260,7 @@ class Floor:
 
     async def _waiting(self, run: RunSummary) -> Waiting:
         goes_on = run.status in {RunStatus.INTERRUPTED, RunStatus.WAITING}
-        return Waiting(run.run_id, f"{run.tenant}/{run.graph_name}", await self._limit(run.graph_id), goes_on)
+        return Waiting(run.run_id, graph_key(run), await self._limit(run.graph_id), goes_on)
 
     async def _limit(self, graph_id: str) -> int | None:
         # Graph versions are immutable; there are no more of them than the catalog has.
@@ -277,3 +277,8 @@ def _settle(requests: list[_Request]) -> None:
     for each in requests:
         if not each.done.done():
             each.done.set_result(None)
+
+
+def graph_key(run: RunSummary) -> str:
+    """Return what names a run's graph, in all versions, and no graph of another tenant."""
+    return f"{run.tenant}/{run.graph_name}"
