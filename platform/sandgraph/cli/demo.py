@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from websockets.asyncio.client import connect
 
+from sandgraph.cli.common import AddParser, add_settings, log_to_stderr, settings_of
 from sandgraph.cli.serve import running
 from sandgraph.errors import InvalidInput, SandgraphError
 from sandgraph.sandbox.reaper import count_containers
@@ -36,6 +38,22 @@ _USAGE = ("wall", "waited", "CPU", "memory", "output")
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _STYLES = {"succeeded": "green", "completed": "green", "failed": "red", "error": "red", "skipped": "dim"}
+
+
+def add_parser(add: AddParser) -> argparse.ArgumentParser:
+    """Offer the subcommand."""
+    command = add("demo", help="run the code review workflow on a file and show what happens")
+    command.add_argument("file", nargs="?", type=Path, help="Python file to review; without it, a sample")
+    command.add_argument("--threshold", type=float, default=8.0, help="quality score to reach, 0 to 10 (default: 8)")
+    add_settings(command)
+    return command
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the workflow; 0 where it completed and left nothing behind."""
+    settings = settings_of(options)
+    log_to_stderr("warning")
+    return asyncio.run(demo(settings, options.file, options.threshold))
 
 
 async def demo(settings: Settings, file: Path | None, threshold: float) -> int:

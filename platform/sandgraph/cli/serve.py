@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -15,6 +16,7 @@ import uvicorn
 from sandgraph import checks
 from sandgraph.api.app import create_app
 from sandgraph.bootstrap import open_platform, services_of
+from sandgraph.cli.common import AddParser, add_settings, all_settings_of, log_to_stderr
 from sandgraph.errors import ConfigurationError, Conflict
 from sandgraph.settings import Settings, WrongSetting
 
@@ -25,6 +27,23 @@ _MESSAGE_BYTES = 4 * 1024
 
 #: Seconds that requests in flight get to finish once the platform was told to stop.
 _GRACE_S = 5
+
+
+def add_parser(add: AddParser) -> argparse.ArgumentParser:
+    """Offer the subcommand."""
+    command = add(
+        "serve", help="run the platform: API, dispatcher and worker in one process, SQLite in the data folder"
+    )
+    add_settings(command)
+    return command
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal says to stop."""
+    settings, wrong = all_settings_of(options)
+    log_to_stderr(settings.log_level)
+    asyncio.run(serve(settings, wrong))
+    return 0
 
 
 class _Server(uvicorn.Server):
