@@ -36,7 +36,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def all_settings_of(options: argparse.Namespace) -> tuple[Settings, tuple[WrongSetting, ...]]:
-    """Return the settings that the options and the environment say, and what is wrong with them."""
+    """Return the settings that the options and the environment say, and what is wrong with those that have defaults."""
     return read_settings(**_said(options))
 
 
