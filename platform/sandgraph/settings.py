@@ -104,6 +104,11 @@ class Settings(BaseSettings):
 
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    log_format: str = Field(
+        "auto",
+        pattern="^(auto|json|console)$",
+        description="`json` lines, `console` for people, or `auto`: for people where it is a terminal.",
+    )
 
     @property
     def further_runtimes(self) -> tuple[str, ...]:

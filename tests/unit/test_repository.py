@@ -123,3 +123,39 @@ def test_modules_fit_on_a_few_screens() -> None:
     long = {name for name in sources if len((ROOT / name).read_text(encoding="utf-8").splitlines()) > 500}
     assert sources
     assert not long
+
+
+LOGGERS = {"logger", "_log", "log", "access"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def unnamed_lines(tree: ast.AST) -> list[int]:
+    """Return the lines of calls that log without saying, as ``extra={"action": …}`` or by a name, what happened."""
+    found = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS):
+            continue
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id in LOGGERS | {"logging"}):
+            continue
+        extra = next((each.value for each in node.keywords if each.arg == "extra"), None)
+        keys = extra.keys if isinstance(extra, ast.Dict) else []
+        named = any(isinstance(key, ast.Constant) and key.value == "action" for key in keys)
+        # Put together before, where it is more than fits on a few lines.
+        if not (named or isinstance(extra, ast.Name)):
+            found.append(node.lineno)
+    return found
+
+
+def test_every_line_that_is_logged_names_its_action() -> None:
+    assert unnamed_lines(ast.parse('logger.info("x")\nlogger.info("x", extra={"run": 1})')) == [1, 2]
+    assert unnamed_lines(ast.parse('logger.info("x", extra={"action": "x"})\nmath.log(3)')) == []
+    sources = [name for name in tracked() if name.startswith("platform/") and name.endswith(".py")]
+    lacking = [f"{name}:{line}" for name in sources for line in unnamed_lines(ast.parse((ROOT / name).read_bytes()))]
+    assert lacking == []
+
+
+def test_loggers_are_called_what_the_rule_above_looks_for() -> None:
+    made = re.compile(r"^(\w+)\s*(?::[^=]+)?=\s*(?:logging\.getLogger|structlog\.\w*get_logger)\(", re.MULTILINE)
+    sources = [name for name in tracked() if name.startswith("platform/sandgraph/") and name.endswith(".py")]
+    names = {name for file in sources for name in made.findall((ROOT / file).read_text(encoding="utf-8"))}
+    assert names <= LOGGERS

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sandgraph.api.exchange import Exchange
 from sandgraph.api.problem import HttpError, respond
 from sandgraph.errors import Problem
+from sandgraph.telemetry import context
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("sandgraph.access")
 
 _READING = {"GET", "HEAD", "OPTIONS"}
 
@@ -35,13 +34,19 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request_id, began = uuid.uuid4().hex, time.monotonic()
-        status = 0
+        exchange = Exchange(scope)
+        with context.bind(request_id=exchange.request_id):
+            try:
+                await self._guarded(scope, receive, send, exchange)
+            finally:
+                exchange.end()
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        request_id = exchange.request_id
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            exchange.note(message)
             if message["type"] == "http.response.start":
-                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -58,14 +63,9 @@ class Guard:
             logger.exception(
                 "request %s failed", request_id, extra={"action": "internal_error", "request_id": request_id}
             )
-            if status or scope["type"] != "http":
+            if exchange.status or not exchange.is_http:
                 raise
             await respond(error)(scope, receive, watched)
-        finally:
-            if scope["type"] == "http":
-                path = scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0]
-                spent = (time.monotonic() - began) * 1000
-                access.info("%s %s %s %.1f ms %s", scope["method"], path, status, spent, request_id)
 
 
 def _is_foreign(scope: Scope) -> bool:

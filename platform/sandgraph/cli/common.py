@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import Protocol
 
 from sandgraph.settings import Settings, WrongSetting, load_settings, read_settings
+from sandgraph.telemetry import logs
 
 
 class AddParser(Protocol):
@@ -45,6 +45,6 @@ def _said(options: argparse.Namespace) -> dict[str, object]:
     return {name: said[name] for name in Settings.model_fields if said.get(name) is not None}
 
 
-def log_to_stderr(level: str) -> None:
-    """Log what is of this level or above it to stderr."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def log_to_stderr(level: str, log_format: str = "auto") -> None:
+    """Log what is of this level or above it to stderr, for programs or for people."""
+    logs.configure(level, log_format)

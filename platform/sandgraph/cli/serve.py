@@ -41,7 +41,7 @@ def add_parser(add: AddParser) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     settings, wrong = all_settings_of(options)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     asyncio.run(serve(settings, wrong))
     return 0
 

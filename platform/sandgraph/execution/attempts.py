@@ -22,6 +22,7 @@ from sandgraph.sandbox.spec import Broken, Outcome, Succeeded
 from sandgraph.settings import Settings
 from sandgraph.store.records import Reads
 from sandgraph.store.store import Store
+from sandgraph.telemetry import context
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Attempts:
 
     async def _attempt(self, command: StartAttempt) -> None:
         key, number = command.key, command.attempt
+        context.add(node=str(key), attempt=number)
         try:
             assignment = self._plan.assignment(command, self._settings)
             outcome: Outcome = await self._transport.perform(assignment, self._on_lines, self._on_stopped)

@@ -18,6 +18,7 @@ from sandgraph.model.run import RunStatus
 from sandgraph.settings import Settings
 from sandgraph.store.records import HandedBack, RunSummary
 from sandgraph.store.store import Store
+from sandgraph.telemetry import context
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +203,8 @@ class Floor:
         run_id = waiting.run_id
 
         async def see_to_it() -> None:
+            # Whoever's request, or other run, it was that made room for this one.
+            context.begin(run=run_id)
             try:
                 while not await self._is_done(run_id, work):  # noqa: ASYNC110 - the database tells nobody
                     await asyncio.sleep(_PUT_OFF_S)

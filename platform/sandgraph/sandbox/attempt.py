@@ -283,7 +283,12 @@ class ContainerSandbox:
             await self._engine.kill(self._container.container_id)
         except EngineUnavailable as trouble:
             # The lease's end removes it, or the reaper; and without its owner it ends by itself.
-            _log.warning("The sandbox %s could not be killed. %s", self._container.name, trouble.message)
+            _log.warning(
+                "The sandbox %s could not be killed. %s",
+                self._container.name,
+                trouble.message,
+                extra={"action": "sandbox_not_killed", "sandbox": self._container.name},
+            )
 
 
 class _Deadline:

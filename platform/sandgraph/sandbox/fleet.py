@@ -117,7 +117,9 @@ class Fleet:
             await Reaper(self._engine, PROCESS_LABEL, self._process, lambda: ()).reap()
         except Unavailable as trouble:
             _log.warning(
-                "Sandboxes may be left; they exit by themselves, and the next start removes them. %s", trouble.message
+                "Sandboxes may be left; they exit by themselves, and the next start removes them. %s",
+                trouble.message,
+                extra={"action": "sandboxes_left"},
             )
 
     def _labels(self) -> dict[str, str]:
@@ -143,7 +145,10 @@ class Fleet:
                 await self._engine.remove(name)
         except Unavailable as trouble:
             _log.warning(
-                "The sandbox %s could not be removed yet; the reaper will try again. %s", name, trouble.message
+                "The sandbox %s could not be removed yet; the reaper will try again. %s",
+                name,
+                trouble.message,
+                extra={"action": "sandbox_not_removed", "sandbox": name},
             )
         finally:
             # Forgotten either way: what is still there now has no owner, which makes it the reaper's.

@@ -210,7 +210,9 @@ class SandboxPool:
                 try:
                     ended = await parts.reaper.reap()
                 except Unavailable as trouble:
-                    _log.warning("The reaper could not do its round. %s", trouble.message)
+                    _log.warning(
+                        "The reaper could not do its round. %s", trouble.message, extra={"action": "reap_failed"}
+                    )
             parts.stock.tidy(ended)
             parts.kept.tidy()
 

@@ -45,7 +45,11 @@ class Reaper:
         orphans = [each for each in found if each.name not in owned]
         for orphan in orphans:
             await self._engine.remove(orphan.container_id)
-            _log.warning("Removed the sandbox %s, which nobody owned.", orphan.name)
+            _log.warning(
+                "Removed the sandbox %s, which nobody owned.",
+                orphan.name,
+                extra={"action": "sandbox_reaped", "sandbox": orphan.name},
+            )
         return {each.name for each in found if each.name in owned and not each.is_running}
 
 

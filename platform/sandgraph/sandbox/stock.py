@@ -205,7 +205,11 @@ class Stock:
                 container = await self._fleet.start(kind)
             except Unavailable as trouble:
                 if self._trouble is None:
-                    _log.warning("No sandbox can be started at present. %s", trouble.message)
+                    _log.warning(
+                        "No sandbox can be started at present. %s",
+                        trouble.message,
+                        extra={"action": "sandbox_start_failed"},
+                    )
                 self._trouble = trouble
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_FIRST_PAUSE_S * 2**failures, _LONGEST_PAUSE_S))  # noqa: S311
                 failures = min(failures + 1, 10)

@@ -50,7 +50,9 @@ class Tasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("The background task %s failed.", task.get_name(), exc_info=error)
+            _log.error(
+                "The background task %s failed.", task.get_name(), exc_info=error, extra={"action": "task_failed"}
+            )
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

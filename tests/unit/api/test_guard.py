@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from sandgraph.api.guard import Guard
+from sandgraph.telemetry.logs import fields_of
 
 DOUBLE = {"name": "double", "code": "def double(state): return 2"}
 
@@ -51,10 +52,12 @@ def test_the_own_pages_and_programs_may_change_things(client: TestClient, header
 def test_every_answer_has_an_id_that_the_log_has_too(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sandgraph.access")
     answer = client.get("/graph/a%0Ab?x=secret")
-    (line,) = [each.getMessage() for each in caplog.records if each.name == "sandgraph.access"]
-    assert line.startswith("GET /graph/a%0Ab 404 ")
-    assert line.endswith(answer.headers["x-request-id"])
-    assert "secret" not in line
+    (line,) = [fields_of(each) for each in caplog.records if each.name == "sandgraph.access"]
+    assert line["message"] == "GET /graph/a%0Ab 404"
+    assert line["request_id"] == answer.headers["x-request-id"]
+    told = ("action", "method", "route", "status", "bytes")
+    assert [line[name] for name in told] == ["request", "GET", "/graph/{graph_id}", 404, len(answer.content)]
+    assert "secret" not in str(line)
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 

@@ -15,6 +15,7 @@ from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services, ServicesFor
 from sandgraph.errors import NotFound
 from sandgraph.model.access import ANYBODY, Principal, Scope
+from sandgraph.telemetry import context
 
 #: The largest number that any count of ours reaches.
 LARGEST = 2**63 - 1
@@ -41,6 +42,7 @@ RunId = Annotated[str, Path(description="The run.")]
 async def services_of(connection: HTTPConnection, _required: SecurityScopes) -> Services:
     """Return what whoever asks may use: there is nothing of other tenants in it."""
     principal: Principal = getattr(connection.state, "principal", ANYBODY)
+    context.add(tenant=principal.tenant)
     services_for = cast("ServicesFor", connection.app.state.services)
     return services_for(principal.tenant)
 
