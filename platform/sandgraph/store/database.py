@@ -26,7 +26,9 @@ T = TypeVar("T")
 #: Seconds a statement waits for another program that holds the database.
 BUSY_TIMEOUT_S = 5.0
 
+#: The database's name in its folder.
 FILE = "sandgraph.db"
+
 _READERS = 4
 
 #: The write-ahead log is cut back once it is longer than this.

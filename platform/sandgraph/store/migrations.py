@@ -260,6 +260,22 @@ _STATEMENTS = {
         "CREATE INDEX ix_run_tenant_failure_code_id ON run (tenant, failure_code, id) WHERE failure_code IS NOT NULL",
         "CREATE INDEX ix_run_tenant_graph_name_status ON run (tenant, graph_name, status) WHERE finished_at IS NULL",
         "CREATE INDEX ix_run_wake_at_id ON run (wake_at, id) WHERE wake_at IS NOT NULL",
+        """
+        CREATE TABLE api_key (
+            id VARCHAR NOT NULL,
+            tenant VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            scopes VARCHAR NOT NULL,
+            digest VARCHAR NOT NULL,
+            created_at DATETIME NOT NULL,
+            created_by VARCHAR NOT NULL,
+            expires_at DATETIME,
+            last_used_at DATETIME,
+            revoked_at DATETIME,
+            CONSTRAINT pk_api_key PRIMARY KEY (id)
+        )
+        """,
+        "CREATE INDEX ix_api_key_tenant_id ON api_key (tenant, id)",
     ),
 }
 

@@ -9,6 +9,7 @@ from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.store import code as code_versions
 from sandgraph.store import graphs, processes
+from sandgraph.store.api_keys import ApiKeys
 from sandgraph.store.database import Database
 from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
@@ -49,6 +50,11 @@ class Store(RunWrites, RunReads):
     def process_id(self) -> str:
         """What names this process in the store."""
         return self._database.process_id
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys of all tenants."""
+        return ApiKeys(self._database)
 
     async def heartbeat(self) -> None:
         """Say that this process is there still; to be called several times in the length of ``takeover_after_s``.

@@ -307,6 +307,24 @@ class LogRecordRow(_Table, table=True):
     is_cut: bool
 
 
+class ApiKeyRow(_Table, table=True):
+    """An API key, without its secret."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index(None, "tenant", "id"),)
+
+    id: str = Field(primary_key=True, sa_type=SafeText)
+    tenant: str
+    name: str = Field(sa_type=SafeText)
+    scopes: list[str] = Field(sa_type=JsonText)
+    digest: str = Field(description="SHA-256 of its secret, in hexadecimal.")
+    created_at: datetime = Field(sa_type=UtcTime)
+    created_by: str = Field(sa_type=SafeText)
+    expires_at: datetime | None = Field(sa_type=UtcTime)
+    last_used_at: datetime | None = Field(sa_type=UtcTime)
+    revoked_at: datetime | None = Field(sa_type=UtcTime)
+
+
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
 
@@ -324,3 +342,4 @@ run_event = _TABLES["run_event"]
 received_event = _TABLES["received_event"]
 event = _TABLES["event"]
 log_record = _TABLES["log_record"]
+api_key = _TABLES["api_key"]
