@@ -45,6 +45,7 @@ TAGS = [
     {"name": "tools", "description": "Helpers that functions call; versioned by their code."},
     {"name": "graphs", "description": "Graphs: named, in immutable versions."},
     {"name": "runs", "description": "Executions of a graph version."},
+    {"name": "errors", "description": "What each code means, and what to do."},
     {"name": "health", "description": "For whoever operates the platform."},
 ]
 

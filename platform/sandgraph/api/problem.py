@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sandgraph.api.problems import PAGES
+from sandgraph.api.problems.page import title_of, uri_of
 from sandgraph.api.schemas.validation import from_pydantic
 from sandgraph.errors import (
     Conflict,
@@ -53,6 +55,7 @@ _FIELDS = {
     "attempt": "attempt",
     "function": "name",
     "tool": "name",
+    "error": "code",
 }
 
 
@@ -75,8 +78,8 @@ class HttpError(Exception):
 def document(status: int, code: str, detail: str, problems: Sequence[Problem] = ()) -> dict[str, object]:
     """Return the members of a problem+json document."""
     return {
-        "type": f"/errors/{code}",
-        "title": code.replace("_", " ").capitalize(),
+        "type": uri_of(code),
+        "title": title_of(code),
         "status": status,
         "code": code,
         "detail": detail,
@@ -94,8 +97,7 @@ def describe(error: Exception) -> tuple[dict[str, object], dict[str, str]]:
             # The first part of a location is where the parameter was: query, path or header.
             return describe(InvalidInput(from_pydantic(error.errors(), skip=1)))
         case HTTPException():
-            phrase = HTTPStatus(error.status_code).phrase
-            code = _HTTP_CODES.get(error.status_code, phrase.lower().replace(" ", "_").replace("-", "_"))
+            code = _http_code(error.status_code)
             return document(error.status_code, code, str(error.detail)), dict(error.headers or {})
         case SandgraphError():
             status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
@@ -128,6 +130,12 @@ def install(app: FastAPI) -> None:
 
     for kind in (HttpError, SandgraphError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def _http_code(status: int) -> str:
+    phrase = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    general = "bad_request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"
+    return _HTTP_CODES.get(status, phrase if phrase in PAGES else general)
 
 
 def _problems(error: SandgraphError) -> Sequence[Problem]:

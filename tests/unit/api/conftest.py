@@ -77,7 +77,11 @@ def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
         operation = described.get(path, {}).get(response.request.method.lower())
         if operation is None:
             return
-        schema = operation["responses"][str(response.status_code)]["content"][kind]["schema"]
+        content = operation["responses"][str(response.status_code)]["content"]
+        if not kind.endswith("json"):
+            assert kind.partition(";")[0] in content
+            return
+        schema = content[kind]["schema"]
         model = getattr(answers, schema["$ref"].rpartition("/")[2])
         assert issubclass(model, BaseModel)
         # The stored document of a graph is read by the rules for submitted ones, which know no text for an enumeration.

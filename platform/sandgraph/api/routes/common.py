@@ -110,12 +110,25 @@ Answers = dict[int | str, dict[str, object]]
 
 
 def answers(
-    success: Mapping[int, tuple[type[BaseModel], str]], *failures: int, headers: Mapping[str, str] | None = None
+    success: Mapping[int, tuple[type[BaseModel], str]],
+    *failures: int,
+    headers: Mapping[str, str] | None = None,
+    other: Mapping[str, object] | None = None,
 ) -> Answers:
-    """Describe a route's answers: models by status, and the statuses of its problems."""
+    """Describe a route's answers: models by status, and the statuses of its problems.
+
+    Args:
+        success: Model and description, by status.
+        failures: The statuses of its problems; 500 is always one.
+        headers: Of the answers that are no problems: names with descriptions.
+        other: Contents of those by media type, beside JSON.
+    """
     described: Answers = {
         status: {"model": model, "description": description} for status, (model, description) in success.items()
     }
+    if other:
+        for each in described.values():
+            each["content"] = dict(other)
     for name, description in (headers or {}).items():
         for each in described.values():
             each.setdefault("headers", {})

@@ -126,6 +126,23 @@ _REPLAY: Example = {
     "images": {"recorded": "sha256:" + "5d" * 32, "replayed": "sha256:" + "5d" * 32},
 }
 
+_ERROR: Example = {
+    "code": "graph_not_found",
+    "type": "/errors/graph_not_found",
+    "title": "Graph not found",
+    "statuses": [404],
+    "means": "There is no graph version of that id.",
+    "todo": "GET /graph/list lists them; `graph_id` names a version, and is not the name.",
+    "example": {
+        "type": "/errors/graph_not_found",
+        "title": "Graph not found",
+        "status": 404,
+        "code": "graph_not_found",
+        "detail": "There is no graph 'double'.",
+        "errors": [{"path": "graph_id", "code": "graph_not_found", "message": "There is no graph 'double'."}],
+    },
+}
+
 #: By the name of the answer. The framework would leave nulls out of examples that models have themselves.
 ANSWERS: dict[str, Example] = {
     "CodeAnswer": _CODE,
@@ -142,5 +159,7 @@ ANSWERS: dict[str, Example] = {
     "HistoryAnswer": {"commits": [_COMMIT], "next_cursor": None},
     "EventAnswer": {"run_id": _RUN_ID, "name": "approved", "event_id": "approval-17", "status": "accepted"},
     "ReplayAnswer": _REPLAY,
+    "ErrorCodeAnswer": _ERROR,
+    "ErrorCodeList": {"errors": [_ERROR]},
     "HealthAnswer": {"status": "ok"},
 }

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sandgraph.api.problems import PAGES
 from sandgraph.api.schemas.tree import Container, Location, join, path, shown
 from sandgraph.errors import InvalidInput, Problem
 from sandgraph.settings import Settings
@@ -102,6 +103,7 @@ def _problem(error: Mapping[str, object], skip: int) -> Problem:
         parts[-2:] = [str(parts[-2])]  # a key that is no text, which no JSON has
     where = join(part for part in parts if part not in _TAGS)
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
+    code = code if code in PAGES else "invalid_value"
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
     if kind == "extra_forbidden":
