@@ -18,7 +18,7 @@ from sandgraph.store import migrations, processes
 from sandgraph.store.columns import sqlite_of
 from sandgraph.store.ids import new_id
 from sandgraph.store.lock import FolderLock
-from sandgraph.store.tables import METADATA, SCHEMA_VERSION
+from sandgraph.store.tables import SCHEMA_VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,10 +121,10 @@ class Database:
                 # Also where nothing is to be made: whoever cannot write finds out now.
                 with connection.begin():
                     if version == 0:
-                        METADATA.create_all(connection)
+                        migrations.create(connection)
                         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                     else:
-                        migrations.apply(connection, version)
+                        migrations.upgrade(connection, version)
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
                     self._register(connection, frozen_after_s, beats=beats)
         except (DatabaseError, sqlite3.Error) as error:

@@ -49,6 +49,14 @@ class ProcessRow(_Table, table=True):
     heartbeat_at: datetime | None = Field(sa_type=UtcTime, description="None while it does not promise any.")
 
 
+class AlembicVersionRow(_Table, table=True):
+    """The schema's revision, as Alembic keeps it."""
+
+    __tablename__ = "alembic_version"
+
+    version_num: str = Field(primary_key=True, max_length=32)
+
+
 class CodeRow(_Table, table=True):
     """A version of a function or a tool."""
 
@@ -328,6 +336,7 @@ class ApiKeyRow(_Table, table=True):
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
 
+alembic_version = _TABLES["alembic_version"]
 process = _TABLES["process"]
 code = _TABLES["code"]
 graph = _TABLES["graph"]

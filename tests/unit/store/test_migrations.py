@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from sandgraph.errors import ConfigurationError
 from sandgraph.model.commands import RecordRun, StartAttempt
@@ -14,6 +17,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import View
 from sandgraph.store import migrations
+from sandgraph.store.migrations import statements
 from sandgraph.store.records import Checkpoint, RunEvent
 from sandgraph.store.store import Store
 from sandgraph.store.tables import SCHEMA_VERSION
@@ -22,11 +26,28 @@ pytestmark = pytest.mark.anyio
 
 FILE = "sandgraph.db"
 SCHEMA_1 = Path(__file__).with_name("schema_1.sql").read_text()
-RUN = (
-    "id, graph_id, graph_name, status, failure, image, idempotency_key, fingerprint, last_seq, last_commit, "
-    "created_at, started_at, finished_at"
-)
+#: Of the first schema; later ones have more.
+COLUMNS = {
+    "run": "id, graph_id, graph_name, status, failure, image, idempotency_key, fingerprint, last_seq, last_commit, "
+    "created_at, started_at, finished_at",
+    "event": "run_id, seq, ts, type, status, message, node, iteration, attempt, diff_of, data",
+    "node_run": "run_id, node, iteration, first_seq, status, message, failure, started_at, finished_at",
+    "attempt": "run_id, node, iteration, attempt, status, failure, usage, started_at, finished_at",
+    "state_commit": "run_id, number, parents, diff, node, iteration, attempt, created_at",
+    "log_record": "run_id, seq, ts, node, iteration, attempt, stream, elapsed_s, text, is_cut",
+}
 NOW = "2026-11-23 12:00:00.000000"
+
+
+def insert(table: str, values: str) -> str:
+    return f"INSERT INTO {table} ({COLUMNS[table]}) VALUES ({values})"
+
+
+def statements_of(revision: int) -> list[str]:
+    """Return what a revision does to a database of the one before."""
+    module = import_module(f"sandgraph.store.migrations.versions.revision_{revision:04}")
+    found: list[str] = [str(statement) for statement in module.STATEMENTS]
+    return found
 
 
 def make(folder: Path, *statements: str, schema: int = 1) -> None:
@@ -36,7 +57,9 @@ def make(folder: Path, *statements: str, schema: int = 1) -> None:
         old.executescript(
             f"PRAGMA journal_mode = WAL; PRAGMA application_id = 1397190760; PRAGMA user_version = {schema};"
         )
-        more = [statement for each in range(1, schema) for statement in migrations._STATEMENTS[each]]
+        more = [statement for each in range(2, schema + 1) for statement in statements_of(each)]
+        if schema > 2:
+            statements += ("UPDATE run SET failure_code = json_extract(failure, '$.code') WHERE failure IS NOT NULL",)
         for statement in (*more, *statements):
             old.execute(statement)
         old.commit()
@@ -49,9 +72,9 @@ def runs(**statuses: str) -> list[str]:
     for run_id, status in statuses.items():
         ended = f"'{NOW}'" if status in {"completed", "interrupted"} else "NULL"
         values = f"'{run_id}', 'g1', 'g', '{status}', NULL, 'image', NULL, NULL, 1, 0, '{NOW}', NULL, {ended}"
-        said.append(f"INSERT INTO run ({RUN}) VALUES ({values})")
+        said.append(insert("run", values))
         said.append(f"INSERT INTO run_state VALUES ('{run_id}', 'initial', '{{\"x\":1}}')")
-        said.append(f"INSERT INTO event VALUES ('{run_id}', 1, '{NOW}', 'run', '{status}', '', {'NULL, ' * 4}NULL)")
+        said.append(insert("event", f"'{run_id}', 1, '{NOW}', 'run', '{status}', '', {'NULL, ' * 4}NULL"))
     return said
 
 
@@ -62,22 +85,23 @@ def deeds(run_id: str) -> list[str]:
     for number, (node, status) in enumerate(node_runs, 1):
         ended = "NULL" if status == "running" else f"'{NOW}'"
         of = f"'{run_id}', '{node}', 1"
-        said.append(f"INSERT INTO node_run VALUES ({of}, {number}, '{status}', 'm', NULL, '{NOW}', {ended})")
-        said.append(f"INSERT INTO attempt VALUES ({of}, 1, '{status}', NULL, '{{\"wall_s\":1.5}}', '{NOW}', {ended})")
+        said.append(insert("node_run", f"{of}, {number}, '{status}', 'm', NULL, '{NOW}', {ended}"))
+        said.append(insert("attempt", f"{of}, 1, '{status}', NULL, '{{\"wall_s\":1.5}}', '{NOW}', {ended}"))
     failure = '{"code":"error","message":"It broke."}'
-    said.append(f"INSERT INTO attempt VALUES ('{run_id}', 'b', 1, 2, 'error', '{failure}', NULL, '{NOW}', '{NOW}')")
+    said.append(insert("attempt", f"'{run_id}', 'b', 1, 2, 'error', '{failure}', NULL, '{NOW}', '{NOW}'"))
     for number, parents, key in ((1, "[0]", "a"), (2, "[0]", "b"), (3, "[1,2]", "join")):
         diff = f'[{{"op":"set","key":"{key}","value":{number}}}]'
         values = f"'{run_id}', {number}, '{parents}', '{diff}', '{key}', 1, 1, '{NOW}'"
-        said.append(f"INSERT INTO state_commit VALUES ({values})")
+        said.append(insert("state_commit", values))
         of = f"'{key}', 1, 1"
         said.append(
-            f"INSERT INTO event VALUES ('{run_id}', {2 * number}, '{NOW}', 'state', 'committed', 'm', {of}, {number}, "
-            f"'{{\"commit\":{number}}}')"
+            insert(
+                "event",
+                f"'{run_id}', {2 * number}, '{NOW}', 'state', 'committed', 'm', {of}, {number}, "
+                f"'{{\"commit\":{number}}}'",
+            )
         )
-        said.append(
-            f"INSERT INTO log_record VALUES ('{run_id}', {2 * number + 1}, '{NOW}', {of}, 'stdout', 0.5, 'x', 0)"
-        )
+        said.append(insert("log_record", f"'{run_id}', {2 * number + 1}, '{NOW}', {of}, 'stdout', 0.5, 'x', 0"))
     said.append(f"UPDATE run SET last_seq = 7, last_commit = 3 WHERE id = '{run_id}'")
     said.append(f"UPDATE run SET failure = '{failure}' WHERE status = 'failed'")
     return said
@@ -95,7 +119,17 @@ def tables_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+def shape(file: Path) -> dict[str, set[tuple[object, ...]]]:
+    """Return what tables and indexes there are, and of what columns and constraints."""
+    # A column's place is its own affair: statements name their columns. So is a constraint's.
+    found = tables_of(file)
+    tables = {name: {row[1:] for row in rows} for name, rows in found.items()}
+    return tables | {
+        name: {(row[0], row[2]) for row in rows} for name, rows in found.items() if name.endswith(" index_info")
+    }
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3])
 async def test_an_old_schema_becomes_the_present_one(tmp_path: Path, schema: int) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
@@ -104,18 +138,10 @@ async def test_an_old_schema_becomes_the_present_one(tmp_path: Path, schema: int
     for folder in (old, new):
         await (await Store.open(folder)).close()
 
-    def shape(folder: Path) -> dict[str, set[tuple[object, ...]]]:
-        # A column's place is its own affair: statements name their columns. So is a constraint's.
-        tables = {name: {row[1:] for row in rows} for name, rows in tables_of(folder / FILE).items()}
-        return tables | {
-            name: {(row[0], row[2]) for row in rows}
-            for name, rows in tables_of(folder / FILE).items()
-            if name.endswith(" index_info")
-        }
-
-    assert shape(old) == shape(new)
+    assert shape(old / FILE) == shape(new / FILE)
     with closing(sqlite3.connect(old / FILE)) as migrated:
         assert migrated.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert migrated.execute("SELECT * FROM alembic_version").fetchall() == [(f"{SCHEMA_VERSION:04}",)]
         assert migrated.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert migrated.execute("PRAGMA foreign_key_check").fetchall() == []
 
@@ -142,7 +168,7 @@ async def test_runs_of_an_old_schema_are_kept_and_those_that_waited_are_taken_up
         await store.close()
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 async def test_what_runs_did_under_an_old_schema_is_kept(tmp_path: Path, schema: int) -> None:
     told = [
         f"INSERT INTO run_event VALUES ('run_a', {number}, '{document}', {made}, '{NOW}')"
@@ -197,16 +223,54 @@ async def test_what_runs_did_under_an_old_schema_is_kept(tmp_path: Path, schema:
         assert migrated.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int
 ) -> None:
     make(tmp_path, *runs(run_a="completed"), *deeds("run_a"), schema=schema)
     before = tables_of(tmp_path / FILE)
-    last = SCHEMA_VERSION - 1
-    monkeypatch.setitem(migrations._STATEMENTS, last, (*migrations._STATEMENTS[last], "CREATE nonsense"))
+    execute, done = statements.execute, list[int]()
+
+    def fail_at_last(said: Iterable[statements.Statement]) -> None:
+        done.append(len(done) + schema + 1)
+        execute([*said, *(["CREATE nonsense"] if done[-1] == SCHEMA_VERSION else [])])
+
+    monkeypatch.setattr(statements, "execute", fail_at_last)
     with pytest.raises(ConfigurationError, match="cannot be used"):
         await Store.open(tmp_path)
+    assert done == list(range(schema + 1, SCHEMA_VERSION + 1))
     assert tables_of(tmp_path / FILE) == before
     monkeypatch.undo()
     await (await Store.open(tmp_path)).close()
+
+
+def migrated(file: Path, to: int) -> None:
+    """Run the revisions from an empty database."""
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection, 0, to)
+    engine.dispose()
+
+
+async def test_the_revisions_make_of_nothing_what_is_made_at_once(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path)).close()
+    migrated(tmp_path / "migrated.db", SCHEMA_VERSION)
+    assert shape(tmp_path / "migrated.db") == shape(tmp_path / FILE)
+
+
+def test_the_first_revision_is_what_the_first_release_made(tmp_path: Path) -> None:
+    make(tmp_path)
+    migrated(tmp_path / "migrated.db", 1)
+    ours = {name: rows for name, rows in shape(tmp_path / "migrated.db").items() if "alembic_version" not in name}
+    assert ours == shape(tmp_path / FILE)
+
+
+def test_there_is_a_revision_for_each_schema() -> None:
+    folder = Path(migrations.__file__).with_name("versions")
+    assert {file.name for file in folder.glob("revision_*.py")} == {
+        f"revision_{version:04}.py" for version in range(1, SCHEMA_VERSION + 1)
+    }
+    for version in range(1, SCHEMA_VERSION + 1):
+        module = import_module(f"sandgraph.store.migrations.versions.revision_{version:04}")
+        assert module.revision == migrations.revision_of(version)
+        assert module.down_revision == (migrations.revision_of(version - 1) if version > 1 else None)

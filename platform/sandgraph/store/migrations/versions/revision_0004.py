@@ -1,0 +1,148 @@
+"""Tenants, and all else that makes a service of it.
+
+How to add to the schema, in this revision until it is released: change `tables.py`, and append to `STATEMENTS` what
+makes the same of a database with data in it. A new database is made from `tables.py`, and PostgreSQL begins with this
+schema, so these are SQLite's alone. After the release: raise `SCHEMA_VERSION`, and begin a file ``revision_0005.py``
+like this one, whose statements are for both databases; where they differ, a mapping has one for each.
+"""
+
+from __future__ import annotations
+
+from sandgraph.store.migrations.statements import Statement, execute
+
+revision = "0004"
+down_revision = "0003"
+
+STATEMENTS: tuple[Statement, ...] = (
+    # Neither keys nor constraints can be altered: each table is made anew of its rows. What refers to them is
+    # looked at when all is done.
+    "PRAGMA defer_foreign_keys = ON",
+    "CREATE TABLE old_run_code AS SELECT * FROM run_code",
+    "DROP TABLE run_code",
+    "CREATE TABLE old_code AS SELECT * FROM code",
+    "DROP TABLE code",
+    """
+    CREATE TABLE code (
+        tenant VARCHAR DEFAULT 'default' NOT NULL,
+        kind VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        version INTEGER NOT NULL,
+        hash VARCHAR NOT NULL,
+        code VARCHAR NOT NULL,
+        description VARCHAR NOT NULL,
+        created_at DATETIME NOT NULL,
+        CONSTRAINT pk_code PRIMARY KEY (tenant, kind, name, version)
+    )
+    """,
+    """
+    INSERT INTO code (kind, name, version, hash, code, description, created_at)
+    SELECT kind, name, version, hash, code, description, created_at FROM old_code
+    """,
+    "DROP TABLE old_code",
+    """
+    CREATE TABLE run_code (
+        run_id VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        version INTEGER NOT NULL,
+        tenant VARCHAR DEFAULT 'default' NOT NULL,
+        CONSTRAINT pk_run_code PRIMARY KEY (run_id, kind, name),
+        CONSTRAINT fk_run_code_tenant_kind_name_version FOREIGN KEY(tenant, kind, name, version)
+            REFERENCES code (tenant, kind, name, version),
+        CONSTRAINT fk_run_code_run_id FOREIGN KEY(run_id) REFERENCES run (id)
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO run_code (run_id, kind, name, version) SELECT run_id, kind, name, version FROM old_run_code",
+    "DROP TABLE old_run_code",
+    "CREATE TABLE old_graph AS SELECT * FROM graph",
+    "DROP TABLE graph",
+    """
+    CREATE TABLE graph (
+        id VARCHAR NOT NULL,
+        tenant VARCHAR DEFAULT 'default' NOT NULL,
+        name VARCHAR NOT NULL,
+        version INTEGER NOT NULL,
+        document VARCHAR NOT NULL,
+        created_at DATETIME NOT NULL,
+        CONSTRAINT pk_graph PRIMARY KEY (id),
+        CONSTRAINT uq_graph_tenant_name_version UNIQUE (tenant, name, version)
+    )
+    """,
+    """
+    INSERT INTO graph (id, name, version, document, created_at)
+    SELECT id, name, version, document, created_at FROM old_graph
+    """,
+    "DROP TABLE old_graph",
+    "CREATE INDEX ix_graph_tenant_id ON graph (tenant, id)",
+    "CREATE INDEX ix_graph_tenant_name_id ON graph (tenant, name, id)",
+    "CREATE TABLE old_run AS SELECT * FROM run",
+    "DROP TABLE run",
+    """
+    CREATE TABLE run (
+        id VARCHAR NOT NULL,
+        tenant VARCHAR DEFAULT 'default' NOT NULL,
+        graph_id VARCHAR NOT NULL,
+        graph_name VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        failure VARCHAR,
+        failure_code VARCHAR,
+        image VARCHAR NOT NULL,
+        idempotency_key VARCHAR,
+        fingerprint VARCHAR,
+        last_seq INTEGER NOT NULL,
+        last_commit INTEGER NOT NULL,
+        recoveries INTEGER DEFAULT '0' NOT NULL,
+        lease INTEGER DEFAULT '0' NOT NULL,
+        owner VARCHAR,
+        paused BOOLEAN DEFAULT '0' NOT NULL,
+        parked BOOLEAN DEFAULT '0' NOT NULL,
+        wake_at DATETIME,
+        forked_from VARCHAR,
+        forked_at INTEGER,
+        created_at DATETIME NOT NULL,
+        started_at DATETIME,
+        finished_at DATETIME,
+        CONSTRAINT pk_run PRIMARY KEY (id),
+        CONSTRAINT uq_run_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
+        CONSTRAINT fk_run_graph_id FOREIGN KEY(graph_id) REFERENCES graph (id)
+    )
+    """,
+    """
+    INSERT INTO run (id, graph_id, graph_name, status, failure, failure_code, image, idempotency_key, fingerprint,
+        last_seq, last_commit, recoveries, lease, owner, paused, parked, wake_at, forked_from, forked_at,
+        created_at, started_at, finished_at)
+    SELECT id, graph_id, graph_name, status, failure, failure_code, image, idempotency_key, fingerprint,
+        last_seq, last_commit, recoveries, lease, owner, paused, parked, wake_at, forked_from, forked_at,
+        created_at, started_at, finished_at FROM old_run
+    """,
+    "DROP TABLE old_run",
+    "CREATE INDEX ix_run_status_id ON run (status, id)",
+    "CREATE INDEX ix_run_tenant_id ON run (tenant, id)",
+    "CREATE INDEX ix_run_tenant_status_id ON run (tenant, status, id)",
+    "CREATE INDEX ix_run_graph_id_id ON run (graph_id, id)",
+    "CREATE INDEX ix_run_graph_id_status_id ON run (graph_id, status, id)",
+    "CREATE INDEX ix_run_tenant_failure_code_id ON run (tenant, failure_code, id) WHERE failure_code IS NOT NULL",
+    "CREATE INDEX ix_run_tenant_graph_name_status ON run (tenant, graph_name, status) WHERE finished_at IS NULL",
+    "CREATE INDEX ix_run_wake_at_id ON run (wake_at, id) WHERE wake_at IS NOT NULL",
+    """
+    CREATE TABLE api_key (
+        id VARCHAR NOT NULL,
+        tenant VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        scopes VARCHAR NOT NULL,
+        digest VARCHAR NOT NULL,
+        created_at DATETIME NOT NULL,
+        created_by VARCHAR NOT NULL,
+        expires_at DATETIME,
+        last_used_at DATETIME,
+        revoked_at DATETIME,
+        CONSTRAINT pk_api_key PRIMARY KEY (id)
+    )
+    """,
+    "CREATE INDEX ix_api_key_tenant_id ON api_key (tenant, id)",
+)
+
+
+def upgrade() -> None:
+    """Make it of the one before; all that the database holds stays."""
+    execute(STATEMENTS)
