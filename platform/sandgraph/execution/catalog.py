@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from itertools import chain
 
 from sandgraph.errors import EngineUnavailable, InvalidInput, Problem
 from sandgraph.execution import plans, runtimes
+from sandgraph.execution.fairness import FairSlots
 from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
@@ -46,7 +46,7 @@ class Catalog:
         self._sandboxes = sandboxes
         self._settings = settings
         self._runtimes = allowed
-        self._turns = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self._turns = FairSlots(_CHECKS_AT_ONCE)
         self._ceiling = Limits(
             settings.ceiling_cpus,
             settings.ceiling_memory_mb,
@@ -95,7 +95,7 @@ class Catalog:
         ]
         if not found:
             topology = analyse(graph)
-            found = topology if isinstance(topology, list) else await self._bad_conditions(graph)
+            found = topology if isinstance(topology, list) else await self._bad_conditions(graph, tenant)
         if found:
             raise InvalidInput(found)
         return await self._store.save_graph(graph, tenant=tenant)
@@ -112,7 +112,7 @@ class Catalog:
             raise InvalidInput.at("code", "code_too_large", f"The code has {size} bytes; it may have {limit}.")
         latest = (await self._store.latest_code(kind, [name], tenant=tenant)).get(name)
         if latest is None or latest.code != code:
-            found = await self._check(Check(sources=(Source(name, code),)), f"check {kind}")
+            found = await self._check(Check(sources=(Source(name, code),)), f"check {kind}", tenant)
             if found:
                 raise InvalidInput([Problem("code", each.code, each.message, each.line, each.column) for each in found])
         return await self._store.save_code(kind, name, code, description, tenant=tenant)
@@ -146,14 +146,14 @@ class Catalog:
             if name not in known
         ]
 
-    async def _bad_conditions(self, graph: Graph) -> list[Problem]:
+    async def _bad_conditions(self, graph: Graph, tenant: str) -> list[Problem]:
         asked = [(path, each.expression) for path, each in graph.conditions() if each.expression is not None]
         # Equal expressions are compiled once.
         expressions = tuple(dict.fromkeys(expression for _, expression in asked))
         if not expressions:
             return []
         by_expression: dict[str, list[CheckProblem]] = {}
-        for each in await self._check(Check(expressions=expressions), "check graph"):
+        for each in await self._check(Check(expressions=expressions), "check graph", tenant):
             by_expression.setdefault(expressions[each.index], []).append(each)
         return list(
             chain.from_iterable(
@@ -162,8 +162,9 @@ class Catalog:
             )
         )
 
-    async def _check(self, check: Check, what: str) -> Sequence[CheckProblem]:
-        async with self._turns, self._sandboxes.lease(Limits(), Owner("", what, 1, 1)) as sandbox:
+    async def _check(self, check: Check, what: str, tenant: str) -> Sequence[CheckProblem]:
+        owner = Owner("", what, 1, 1, tenant)
+        async with self._turns.slot(tenant), self._sandboxes.lease(Limits(), owner) as sandbox:
             outcome = await sandbox.check(check, timeout_s=_CHECK_TIMEOUT_S)
         if not isinstance(outcome, Broken):
             return outcome

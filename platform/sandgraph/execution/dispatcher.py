@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.checkpoints import RunState, read_state
+from sandgraph.execution.fairness import FairSlots, has_share
 from sandgraph.execution.floor import Floor
 from sandgraph.execution.forks import Forks
 from sandgraph.execution.intake import Intake
@@ -30,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: Records fetched at a time for one follower: with the longest lines there are, some 2 MB.
 _PAGE = 100
+
+#: Runs that are stored at the same time, as they come in.
+_AT_ONCE = 4
 
 #: Characters of an event's name, and of its id.
 _MAX_NAME = 128
@@ -78,7 +83,8 @@ class Dispatcher:
         self._intake = Intake(store, settings, image)
         self._forks = Forks(store, settings, image)
         self._replays = Replays(store, transport, settings, image)
-        self._arriving = 0
+        self._arriving: Counter[str] = Counter()
+        self._turns = FairSlots(_AT_ONCE)
         self._accepting = False
         self._is_closed = False
         self._is_lost = False
@@ -131,10 +137,17 @@ class Dispatcher:
             Conflict: The idempotency key was used for something else.
             Unavailable: The platform is shutting down.
         """
-        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key, tenant))
+        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key, tenant), tenant)
 
     async def fork(
-        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+        self,
+        run_id: str,
+        at: int,
+        changes: StateDiff,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        tenant: str = DEFAULT_TENANT,
     ) -> tuple[RunRecord, bool]:
         """Accept a run that goes on from a checkpoint of another, which stays as it is; else as `submit`.
 
@@ -144,6 +157,7 @@ class Dispatcher:
             changes: To the state there.
             latest: Whether it pins functions and tools as they are by now, and not as the other did.
             idempotency_key: As in `submit`.
+            tenant: Whose it is.
 
         Raises:
             NotFound: There is no such run, or ``checkpoint``.
@@ -152,47 +166,56 @@ class Dispatcher:
                 ended with it (``nothing_left``), or cannot be made again (``not_recoverable``).
         """
         making = self._forks.fork(run_id, at, changes, latest=latest, idempotency_key=idempotency_key)
-        return await self._accept(making)
+        return await self._accept(making, tenant)
 
-    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+    async def resume(
+        self, run_id: str, *, latest: bool, idempotency_key: str | None, tenant: str = DEFAULT_TENANT
+    ) -> tuple[RunRecord, bool]:
         """Accept a run that goes on where another failed, was cancelled or interrupted: what was done stays done.
 
         Args:
             run_id: The other one, which stays as it is.
             latest: Whether it pins functions and tools as they are by now, and not as the other did.
             idempotency_key: As in `submit`.
+            tenant: Whose it is.
 
         Raises:
             NotFound: There is no such run.
             Conflict: It has not ended (``run_not_finished``), is completed (``run_already_finished``), or cannot be
                 made again (``not_recoverable``).
         """
-        return await self._accept(self._forks.resume(run_id, latest=latest, idempotency_key=idempotency_key))
+        making = self._forks.resume(run_id, latest=latest, idempotency_key=idempotency_key)
+        return await self._accept(making, tenant)
 
-    async def _accept(self, making: Awaitable[tuple[RunRecord, bool]]) -> tuple[RunRecord, bool]:
-        task = asyncio.ensure_future(making)
+    async def _accept(
+        self, making: Coroutine[None, None, tuple[RunRecord, bool]], tenant: str
+    ) -> tuple[RunRecord, bool]:
         try:
-            self._make_room()
+            self._make_room(tenant)
         except BaseException:
-            task.cancel()
+            making.close()
             raise
-        self._arriving += 1
+        self._arriving[tenant] += 1
         try:
-            record, created = await task
+            # What is stored is stored in turn: so many of one tenant are never between another and the database.
+            async with self._turns.slot(tenant):
+                record, created = await making
             # One that was made before may wait for nobody: whoever handed it in was told that it was not stored.
             is_new = record.owner is None and record.status in {RunStatus.PENDING, RunStatus.RUNNING}
             if created or (is_new and not self._floor.has(record.run_id)):
                 await self._floor.enter(record)
         finally:
-            self._arriving -= 1
+            making.close()
+            self._arriving[tenant] -= 1
         return record, created
 
-    def _make_room(self) -> None:
+    def _make_room(self, tenant: str) -> None:
         if not self._accepting:
             raise Unavailable("The platform is shutting down and takes no more runs.", code=_CLOSING)
-        waiting = len(self._floor.queue) + self._arriving
-        if waiting >= self._settings.max_queued_runs and not self._floor.has_room:
-            raise QueueFull(f"{waiting} runs are waiting already; try again later.", retry_after_s=5)
+        waiting = Counter(self._floor.queue.waiting()) + self._arriving
+        is_full = not has_share(self._settings.max_queued_runs, waiting, tenant)
+        if is_full and not self._floor.queue.has_room(tenant):
+            raise QueueFull(f"{waiting.total()} runs are waiting already; try again later.", retry_after_s=5)
 
     # Runs that there are
 

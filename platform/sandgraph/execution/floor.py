@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sandgraph.errors import Conflict, SandgraphError, Unavailable
 from sandgraph.execution.actor import RunActor
 from sandgraph.execution.bus import Bus
+from sandgraph.execution.fairness import Shares, no_bound
 from sandgraph.execution.queue import RunQueue, Waiting
 from sandgraph.execution.starting import NOT_OURS, Starter
 from sandgraph.execution.waker import Waker
@@ -52,33 +53,40 @@ class Floor:
         starter: Makes who drives a run.
         bus: Wakes up the journal's readers.
         settings: Of the deployment.
+        most_of: Tells how many runs of a tenant may be worked on at the same time.
     """
 
-    def __init__(self, store: Store, starter: Starter, bus: Bus, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        starter: Starter,
+        bus: Bus,
+        settings: Settings,
+        most_of: Callable[[str], int | None] = no_bound,
+    ) -> None:
         self._store = store
         self._starter = starter
         self._bus = bus
-        self._settings = settings
         self._waker = Waker(store, self.wake, lambda: self.queue.is_backed_up)
         self._actors: dict[str, RunActor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._requests: dict[str, list[_Request]] = {}
         self._limits: dict[str, int | None] = {}
         self._is_open = False
-        self.queue = RunQueue()
+        self.queue = RunQueue(Shares(settings.max_active_runs, most_of))
 
     async def open(self, left: HandedBack | None) -> None:
         """Begin to work, with what an earlier process left."""
         for run_id in left or ():
             waiting = await self._waiting(await self._store.run_summary(run_id))
             if waiting.goes_on:
-                self.queue.count(waiting.graph)
+                self.queue.count(waiting)
             self.queue.add(waiting)
         cursor: str | None = None
         while left and left.waiting:
             page = await self._store.list_runs(status=RunStatus.WAITING, cursor=cursor, limit=_PAGE)
             for run in page.items:
-                self.queue.count(graph_key(run))
+                self.queue.count(await self._waiting(run))
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -104,11 +112,6 @@ class Floor:
         """How many runs are worked on."""
         return len(self._tasks)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a run could begin at once."""
-        return self.active < self._settings.max_active_runs
-
     def has(self, run_id: str) -> bool:
         """Tell whether a run is worked on, or waits for its turn."""
         return run_id in self._tasks or run_id in self.queue
@@ -120,7 +123,7 @@ class Floor:
 
     def start_next(self) -> None:
         """Begin to work on as many runs as may be worked on."""
-        while self._is_open and self.has_room and (waiting := self.queue.take()):
+        while self._is_open and (waiting := self.queue.take()):
             self._own(waiting, self._drive)
 
     async def left(self, run_id: str) -> None:
@@ -193,7 +196,7 @@ class Floor:
         if self._is_open and run_id in self.queue and any(each.at_once for each in self._requests.get(run_id, ())):
             _, waiting = self.queue.remove(run_id)
             if not waiting.goes_on:
-                self.queue.count(waiting.graph)
+                self.queue.count(waiting)
             self._own(waiting, self._drive)
 
     # Who works on what
@@ -217,6 +220,7 @@ class Floor:
             finally:
                 self._leave(waiting, number)
 
+        self.queue.active.take(waiting.tenant)
         self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
 
     async def _is_done(self, run_id: str, work: Callable[[str], Awaitable[None]]) -> bool:
@@ -234,12 +238,13 @@ class Floor:
         run_id = waiting.run_id
         actor = self._actors.pop(run_id, None)
         del self._tasks[run_id]
+        self.queue.active.give_back(waiting.tenant)
         if not self._is_open:
             pass
         elif number is not None:
             self.queue.add(waiting, number)
         elif actor is None or not actor.is_parked:
-            self.queue.ended(waiting.graph)
+            self.queue.ended(waiting)
             _settle(self._requests.pop(run_id, []))
         else:
             self._waker.rearm()
@@ -263,7 +268,7 @@ class Floor:
 
     async def _waiting(self, run: RunSummary) -> Waiting:
         goes_on = run.status in {RunStatus.INTERRUPTED, RunStatus.WAITING}
-        return Waiting(run.run_id, graph_key(run), await self._limit(run.graph_id), goes_on)
+        return Waiting(run.run_id, run.graph_name, await self._limit(run.graph_id), goes_on, run.tenant)
 
     async def _limit(self, graph_id: str) -> int | None:
         # Graph versions are immutable; there are no more of them than the catalog has.
@@ -280,8 +285,3 @@ def _settle(requests: list[_Request]) -> None:
     for each in requests:
         if not each.done.done():
             each.done.set_result(None)
-
-
-def graph_key(run: RunSummary) -> str:
-    """Return what names a run's graph, in all versions, and no graph of another tenant."""
-    return f"{run.tenant}/{run.graph_name}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sandgraph.errors import Conflict
 from sandgraph.execution.transport import Assignment
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.commands import StartAttempt
 from sandgraph.model.graph import Condition, NodeType
 from sandgraph.model.progress import Blueprint
@@ -30,6 +31,7 @@ class RunPlan:
         functions: Registered functions by name.
         tools: Registered tools by name.
         graphs: The graph versions that subgraphs in it run, at any depth, by their ids.
+        tenant: Whose it is.
         tool_sources: The tools as every job gets them.
     """
 
@@ -38,6 +40,7 @@ class RunPlan:
     functions: Mapping[str, CodeVersion]
     tools: Mapping[str, CodeVersion]
     graphs: Mapping[str, Blueprint] = field(default_factory=dict)
+    tenant: str = DEFAULT_TENANT
     tool_sources: tuple[protocol.Source, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class RunPlan:
             settings.max_state_values,
             blueprint.graph.isolation,
             blueprint.graph.runtime,
+            self.tenant,
         )
 
     def _source(self, name: str) -> protocol.Source:

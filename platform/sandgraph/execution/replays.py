@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.execution import plans
 from sandgraph.execution.checkpoints import not_recoverable, read_told
+from sandgraph.execution.fairness import FairSlots
 from sandgraph.execution.jobs import RunPlan
 from sandgraph.execution.transport import Assignment, Transport
 from sandgraph.model import events
@@ -107,7 +108,7 @@ class Replays:
         self._transport = transport
         self._settings = settings
         self._image = image
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = FairSlots(_AT_ONCE)
         self._numbers = itertools.count(1)
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
@@ -125,7 +126,7 @@ class Replays:
         """
         record = await self._store.run(run_id)
         plan = await plans.load_plan(self._store, record)
-        async with self._turns:
+        async with self._turns.slot(plan.tenant):
             found, number = await self._found(record, plan, key, attempt)
             start, recorded = found.starts[number], found.ends[number]
             replayed = await self._performed(plan, start)

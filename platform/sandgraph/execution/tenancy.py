@@ -117,12 +117,14 @@ class TenantRuns:
     ) -> tuple[RunRecord, bool]:
         """See `Dispatcher.fork`."""
         await self._own(run_id)
-        return await self._runs.fork(run_id, at, changes, latest=latest, idempotency_key=idempotency_key)
+        return await self._runs.fork(
+            run_id, at, changes, latest=latest, idempotency_key=idempotency_key, tenant=self._tenant
+        )
 
     async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
         """See `Dispatcher.resume`."""
         await self._own(run_id)
-        return await self._runs.resume(run_id, latest=latest, idempotency_key=idempotency_key)
+        return await self._runs.resume(run_id, latest=latest, idempotency_key=idempotency_key, tenant=self._tenant)
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
         """See `Dispatcher.replay`."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import LogLine, NodeRunKey, Usage
 from sandgraph.model.state import State
@@ -28,6 +29,7 @@ class Assignment:
         max_state_values: Most values of a state, before and after.
         isolation: What its sandbox is shared by.
         runtime: The sandbox's OCI runtime; None for the deployment's.
+        tenant: Whose the run is.
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class Assignment:
     max_state_values: int
     isolation: Isolation = Isolation.NODE
     runtime: str | None = None
+    tenant: str = DEFAULT_TENANT
 
 
 #: Receives an attempt's printed lines, in order; returns once they are stored.

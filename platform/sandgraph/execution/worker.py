@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sandgraph.errors import SandgraphError
+from sandgraph.execution.fairness import FairSlots
 from sandgraph.execution.transport import Assignment, OnLines, OnStopped
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, Usage
 from sandgraph.model.state import State, has_more_values
@@ -27,18 +28,18 @@ class Worker:
 
     Args:
         sandboxes: Where sandboxes come from; started and closed by the caller.
-        slots: Attempts that run at the same time; the others wait for their turn.
+        slots: Attempts that run at the same time; the others wait for their turn, which goes round over tenants.
     """
 
     def __init__(self, sandboxes: Sandboxes, slots: int) -> None:
         self._sandboxes = sandboxes
-        self._slots = asyncio.Semaphore(slots)
+        self._slots = FairSlots(slots)
 
     async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         """See `Transport.perform`."""
         progress = _Progress()
         try:
-            async with self._slots:
+            async with self._slots.slot(assignment.tenant):
                 progress.has_slot()
                 outcome = await self._perform(assignment, on_lines, progress)
         except asyncio.CancelledError:
@@ -74,7 +75,7 @@ class Worker:
             await on_lines(assignment, lines)
 
         key, limits = assignment.key, assignment.limits
-        owner = Owner(assignment.run_id, key.node, key.iteration, assignment.attempt)
+        owner = Owner(assignment.run_id, key.node, key.iteration, assignment.attempt, assignment.tenant)
         async with self._sandboxes.lease(
             limits, owner, runtime=assignment.runtime, isolation=assignment.isolation
         ) as sandbox:

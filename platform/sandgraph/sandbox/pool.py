@@ -67,7 +67,7 @@ class SandboxPool:
         self._tasks = Tasks()
         self._parts: _Parts | None = None
         self._is_closed = False
-        self._leased: set[Container] = set()
+        self._leased: dict[Container, str] = {}
 
     async def start(self) -> None:
         """Reap what an earlier process left and begin to fill.
@@ -86,7 +86,7 @@ class SandboxPool:
             least=self._settings.pool_min,
             most=self._settings.pool_max,
             parallelism=min(self._settings.pool_refill_parallelism, _STARTS_A_CPU * facts.cpus),
-            busy=lambda: len(self._leased),
+            held=self._held,
             tasks=self._tasks,
         )
         kept = KeptSandboxes(fleet, self._settings.worker_slots)
@@ -125,8 +125,8 @@ class SandboxPool:
         container = parts.kept.take(place) if isolation is Isolation.RUN else None
         is_first = container is None
         if container is None:
-            container = await self._acquire(parts, place)
-        self._leased.add(container)
+            container = await self._acquire(parts, place, owner.tenant)
+        self._leased[container] = owner.tenant
         sandbox = ContainerSandbox(
             self._engine,
             container,
@@ -140,7 +140,7 @@ class SandboxPool:
         try:
             yield sandbox
         finally:
-            self._leased.discard(container)
+            self._leased.pop(container, None)
             if sandbox.is_reusable and not self._is_closed:
                 parts.kept.put(place, container)
             elif sandbox.has_reported:
@@ -169,10 +169,13 @@ class SandboxPool:
             "trouble": str(parts.stock.trouble) if parts.stock.trouble else None,
         }
 
+    def _held(self, tenant: str | None) -> int:
+        return len(self._leased) if tenant is None else sum(each == tenant for each in self._leased.values())
+
     def _kind(self, facts: EngineFacts, runtime: str, limits: Limits) -> Kind:
         return kind_for(facts.image_id, runtime, limits, container_limits(self._warm, facts.cpus))
 
-    async def _acquire(self, parts: _Parts, place: Place) -> Container:
+    async def _acquire(self, parts: _Parts, place: Place, tenant: str) -> Container:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, Unavailable) and not self._is_closed),
             stop=stop_after_delay(LEASE_S),
@@ -181,18 +184,18 @@ class SandboxPool:
         )
         try:
             async with asyncio.timeout(LEASE_S):
-                return await retrying(self._fit, parts, place)
+                return await retrying(self._fit, parts, place, tenant)
         except TimeoutError:
             reason = parts.stock.trouble or "All of them are in use."
             raise EngineUnavailable(f"No sandbox could be had within {LEASE_S:g} s. {reason}") from None
         except SandboxLost as lost:
             raise EngineUnavailable(f"No sandbox could be had. {lost}") from lost
 
-    async def _fit(self, parts: _Parts, place: Place) -> Container:
+    async def _fit(self, parts: _Parts, place: Place, tenant: str) -> Container:
         if self._is_closed:
             raise EngineUnavailable("The pool of sandboxes is not open.")
         kind = self._kind(parts.facts, place.runtime, place.limits)
-        container = await parts.stock.take(kind)
+        container = await parts.stock.take(kind, tenant)
         try:
             await parts.fleet.change(container, kind, place.limits)
         except BaseException:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from sandgraph.sandbox.container import Container
 
@@ -13,12 +15,27 @@ DEMAND_S = 30.0
 _MOST_COUNTED = 256
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Asker:
+    """Who waits for a sandbox.
+
+    Attributes:
+        since: When it came.
+        tenant: Whose it is.
+        turn: Is given the sandbox.
+    """
+
+    since: float
+    tenant: str
+    turn: asyncio.Future[Container]
+
+
 class Shelf:
     """One kind's sandboxes; changes nothing but itself."""
 
     def __init__(self) -> None:
         self.warm: deque[Container] = deque()
-        self.line: deque[tuple[float, asyncio.Future[Container]]] = deque()
+        self.line: deque[Asker] = deque()
         self.starting = 0
         self._asked: deque[float] = deque(maxlen=_MOST_COUNTED)
 
@@ -35,7 +52,7 @@ class Shelf:
     @property
     def unserved(self) -> float | None:
         """Since when somebody waits for whom none is being started; None if there is nobody."""
-        return self.line[self.starting][0] if len(self.line) > self.starting else None
+        return self.line[self.starting].since if len(self.line) > self.starting else None
 
     def ask(self, now: float) -> None:
         """Note that one was asked for."""
@@ -47,11 +64,15 @@ class Shelf:
             self._asked.popleft()
         return len(self._asked)
 
-    def give(self, container: Container) -> bool:
-        """Give a sandbox to who waits longest; tell whether there was anybody."""
-        while self.line:
-            _, turn = self.line.popleft()
-            if not turn.done():
-                turn.set_result(container)
-                return True
-        return False
+    def next(self, held: Callable[[str], int]) -> Asker | None:
+        """Return who comes next: of the tenants, the one that holds the fewest; of its askers, who waits longest."""
+        while self.line and self.line[0].turn.done():
+            self.line.popleft()
+        return min(
+            (each for each in self.line if not each.turn.done()), key=lambda each: held(each.tenant), default=None
+        )
+
+    def give(self, container: Container, asker: Asker) -> None:
+        """Give a sandbox to somebody who waits."""
+        self.line.remove(asker)
+        asker.turn.set_result(container)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import AttemptStatus, Failure, Usage
 from sandgraph.model.run import LogLine as LogLine  # noqa: PLC0414 - part of the seam
@@ -22,6 +23,7 @@ class Owner:
     node: str
     iteration: int
     attempt: int
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)

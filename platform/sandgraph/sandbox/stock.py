@@ -2,6 +2,7 @@
 
 As many wait as were leased in the last half minute, between the bounds. Whoever finds none goes before all stocking up;
 and stocking up goes gently: one at a time while attempts run, and not in the middle of a burst that the stock serves.
+Where several tenants ask, the last one of a kind waits for a tenant that holds none: it need not wait for a start.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from sandgraph.errors import EngineUnavailable, Unavailable
+from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.sandbox.container import Container
 from sandgraph.sandbox.fleet import Fleet
 from sandgraph.sandbox.kinds import Kind
-from sandgraph.sandbox.shelf import Shelf
+from sandgraph.sandbox.shelf import Asker, Shelf
 from sandgraph.sandbox.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 #: Seconds after a lease in which nothing is stocked up, as long as half of what shall wait is there.
 _CALM_S = 0.1
+#: Seconds for which a tenant that asked for one is thought of.
+_REMEMBERED_S = 600.0
 #: Kinds that are stocked; a further one takes the place of the one that was not asked for longest.
 _KINDS = 32
 
@@ -39,7 +43,7 @@ class Stock:
         least: See there.
         most: How many wait at most, of all kinds together.
         parallelism: How many are started at the same time.
-        busy: Tells how many attempts run.
+        held: Tells how many a tenant holds; None asks for all tenants.
         tasks: Owns the starters.
     """
 
@@ -51,14 +55,15 @@ class Stock:
         least: int,
         most: int,
         parallelism: int,
-        busy: Callable[[], int],
+        held: Callable[[str | None], int],
         tasks: Tasks,
     ) -> None:
         self._fleet = fleet
         self._house = house
         self._least = least
         self._most = max(least, most)
-        self._busy = busy
+        self._held = held
+        self._asked: dict[str, float] = {}
         self._shelves: dict[Kind, Shelf] = {house: Shelf()}
         self._is_closed = False
         self._news = asyncio.Event()
@@ -81,18 +86,19 @@ class Stock:
         """Why the last start failed; None once one succeeded."""
         return self._trouble
 
-    async def take(self, kind: Kind) -> Container:
+    async def take(self, kind: Kind, tenant: str = DEFAULT_TENANT) -> Container:
         """Return one that is alive; the caller's from now on. Waits as long as it takes: bound it."""
-        shelf = self._shelf(kind)
-        shelf.ask(time.monotonic())
+        shelf, now = self._shelf(kind), time.monotonic()
+        shelf.ask(now)
+        self._asked[tenant] = now
         self._news.set()
-        while shelf.warm:
+        while len(shelf.warm) > self._kept_from(tenant):
             container = shelf.warm.popleft()
             if container.channel.is_alive():
                 return container
             self._fleet.destroy(container)
         turn: asyncio.Future[Container] = asyncio.get_running_loop().create_future()
-        place = (time.monotonic(), turn)
+        place = Asker(now, tenant, turn)
         shelf.line.append(place)
         try:
             return await turn
@@ -119,6 +125,8 @@ class Stock:
                 self._fleet.destroy(shelf.warm.popleft())
             if shelf.is_empty and kind != self._house and not shelf.demand(time.monotonic()):
                 del self._shelves[kind]
+        oldest = time.monotonic() - _REMEMBERED_S
+        self._asked = {tenant: asked for tenant, asked in self._asked.items() if asked > oldest}
         self._news.set()
 
     def close(self) -> None:
@@ -126,7 +134,7 @@ class Stock:
         self._is_closed = True
         for shelf in self._shelves.values():
             while shelf.line:
-                _, turn = shelf.line.popleft()
+                turn = shelf.line.popleft().turn
                 if not turn.done():
                     turn.set_exception(EngineUnavailable("The sandboxes are being shut down."))
             while shelf.warm:
@@ -144,12 +152,21 @@ class Stock:
 
     def _add(self, kind: Kind, container: Container) -> None:
         shelf = self._shelves.get(kind)
-        if shelf is not None and shelf.give(container):
-            return
-        if shelf is None or self._is_closed or self.waiting >= self._most:
+        asker = shelf.next(self._held) if shelf is not None else None
+        if shelf is not None and asker is not None and self._is_next(shelf, asker):
+            shelf.give(container, asker)
+        elif shelf is None or self._is_closed or self.waiting >= self._most:
             self._fleet.destroy(container)
         else:
             shelf.warm.append(container)
+
+    def _is_next(self, shelf: Shelf, asker: Asker) -> bool:
+        """Tell whether a sandbox goes to who asks for it, rather than to wait for another tenant."""
+        return len(shelf.warm) >= self._kept_from(asker.tenant) or self.waiting >= self._most
+
+    def _kept_from(self, tenant: str) -> int:
+        """Return how many of a kind wait for others than a tenant."""
+        return 1 if len(self._asked) > 1 and self._held(tenant) else 0
 
     def _targets(self) -> dict[Kind, int]:
         """Return how many of each kind shall wait: the house's least first, then what is asked for most."""
@@ -168,7 +185,7 @@ class Stock:
         unserved = [(since, kind) for kind, shelf in self._shelves.items() if (since := shelf.unserved) is not None]
         if unserved:
             return min(unserved, key=lambda each: each[0])[1]
-        if self._busy() and any(shelf.starting for shelf in self._shelves.values()):
+        if self._held(None) and any(shelf.starting for shelf in self._shelves.values()):
             return None
         short = {kind: target for kind, target in self._targets().items() if self._has(kind) < target}
         if not short or self._is_in_a_burst(short):

@@ -152,6 +152,44 @@ async def test_more_leases_than_sandboxes_wait_their_turn() -> None:
         await until(lambda: waiting(pool) == 2)
 
 
+async def test_a_tenant_that_holds_none_finds_one_ready_however_many_another_asks_for() -> None:
+    engine = FakeEngine()
+    held: dict[str, list[AsyncExitStack]] = {"a": [], "b": []}
+
+    async def hold(tenant: str) -> None:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(pool.lease(WARM, replace(OWNER, tenant=tenant)))
+        held[tenant].append(stack)
+
+    async with opened(engine) as pool:
+        for tenant in "ab":
+            # Each is known by now.
+            await hold(tenant)
+            await held[tenant].pop().aclose()
+        await until(lambda: waiting(pool) == 2)
+        flood = asyncio.gather(*(hold("a") for _ in range(20)))
+        await until(lambda: len(held["a"]) == 20)
+        await until(lambda: waiting(pool) == 1)
+        await asyncio.wait_for(hold("b"), 0.5)
+        await flood
+        for stack in [*held["a"], *held["b"]]:
+            await stack.aclose()
+
+
+async def test_of_those_who_stand_in_line_the_tenant_that_holds_the_fewest_comes_first() -> None:
+    engine = FakeEngine()
+    came: list[str] = []
+
+    async def use(tenant: str) -> None:
+        async with pool.lease(WARM, replace(OWNER, tenant=tenant)):
+            came.append(tenant)
+            await asyncio.sleep(0.05)
+
+    async with opened(engine, pool_min=0, pool_max=0, pool_refill_parallelism=1) as pool:
+        await asyncio.gather(*(use("a") for _ in range(8)), use("b"))
+        assert "b" in came[:2]
+
+
 async def test_one_that_died_waiting_is_not_handed_out() -> None:
     engine = FakeEngine()
     async with opened(engine) as pool:
