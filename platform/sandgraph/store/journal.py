@@ -8,24 +8,19 @@ from functools import cache
 from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.journal import Entry
 from sandgraph.model.run import LogLine, NodeRunKey
 from sandgraph.model.state import Json
-from sandgraph.store import tables
-from sandgraph.store.columns import now, to_json
+from sandgraph.store import packs, tables
+from sandgraph.store.columns import now
 from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import JournalRecord
 
-#: A longer diff, as JSON, is not repeated in the journal.
-MAX_DIFF_BYTES = 64 * 1024
-
-#: Of a diff that is not repeated, as many of its keys are named as fit.
-_MAX_KEYS_BYTES = 8 * 1024
-
-_MAX_MESSAGE = 4_096
+#: Commits that one statement names.
+_NAMED_AT_ONCE = 500
 
 _MAX_INTEGER = 2**63 - 1
 
@@ -89,7 +84,9 @@ def last_number(connection: Connection, run_id: str, lease: int | None = None) -
 
 def insert_events(connection: Connection, run_id: str, first_seq: int, events: Sequence[Entry], ts: datetime) -> None:
     """Store events, numbered from ``first_seq``."""
-    rows = [_event_row(run_id, seq, entry, ts) for seq, entry in enumerate(events, first_seq)]
+    rows = [
+        {"run_id": run_id, "seq": seq, "ts": ts, "entries": packed} for seq, packed in packs.packs(first_seq, events)
+    ]
     if rows:
         _INSERT_EVENTS.run(connection, rows)
 
@@ -141,8 +138,8 @@ def append_logs(
 
 def read(connection: Connection, run_id: str, after: int, limit: int) -> list[JournalRecord]:
     """Return the records that follow number ``after``, at most ``limit``."""
-    after = min(after, _MAX_INTEGER - limit)
-    events = map(_of_event, connection.execute(events_query(run_id, after, limit)))
+    after = min(after, _MAX_INTEGER - limit - packs.MOST)
+    events = _events(connection, run_id, after, limit)
     logs = map(_of_log, connection.execute(logs_query(run_id, after, limit)))
     found = list(merge(events, logs, key=lambda record: record.seq))
     if not found:
@@ -150,22 +147,43 @@ def read(connection: Connection, run_id: str, after: int, limit: int) -> list[Jo
     return found
 
 
-def events_query(run_id: str, after: int, limit: int) -> Select[Any]:
-    """Return the statement of the events among the ``limit`` records that follow ``after``.
+def _events(connection: Connection, run_id: str, after: int, limit: int) -> list[JournalRecord]:
+    """Return the events among the ``limit`` records that follow ``after``.
 
     As the sequence has no gaps, those are the ones up to ``after + limit``, whatever their kind.
     """
-    event, commit = tables.event.c, tables.state_commit.c
-    return (
-        select(tables.event, commit.diff)
-        .outerjoin_from(
-            tables.event,
-            tables.state_commit,
-            and_(commit.run_id == event.run_id, commit.number == event.diff_of),
-        )
-        .where(event.run_id == run_id, event.seq > after, event.seq <= after + limit)
-        .order_by(event.seq)
-    )
+    found = [
+        record
+        for row in connection.execute(events_query(run_id, after, limit))
+        for record in packs.records(row.seq, row.ts, row.entries)
+        if after < record.seq <= after + limit
+    ]
+    told = {record.seq: number for record in found if (number := packs.diff_of(record)) is not None}
+    diffs = _diffs(connection, run_id, sorted(told.values()))
+    return [packs.with_diff(record, diffs[told[record.seq]]) if record.seq in told else record for record in found]
+
+
+def events_query(run_id: str, after: int, limit: int) -> Select[Any]:
+    """Return the statement of the packs that have events among the ``limit`` records that follow ``after``."""
+    event = tables.event.c
+    query = select(event.seq, event.ts, event.entries)
+    # Whose last number is larger than the page's by as many as a pack may have begins after the page.
+    most = after + limit + packs.MOST
+    return query.where(event.run_id == run_id, event.seq > after, event.seq < most).order_by(event.seq)
+
+
+def _diffs(connection: Connection, run_id: str, numbers: Sequence[int]) -> dict[int, Json]:
+    found: dict[int, Json] = {}
+    for first in range(0, len(numbers), _NAMED_AT_ONCE):
+        query = diffs_query(run_id, numbers[first : first + _NAMED_AT_ONCE])
+        found |= {row.number: row.diff for row in connection.execute(query)}
+    return found
+
+
+def diffs_query(run_id: str, numbers: Sequence[int]) -> Select[Any]:
+    """Return the statement of the diffs of some commits."""
+    commit = tables.state_commit.c
+    return select(commit.number, commit.diff).where(commit.run_id == run_id, commit.number.in_(numbers))
 
 
 def logs_query(run_id: str, after: int, limit: int) -> Select[Any]:
@@ -175,66 +193,6 @@ def logs_query(run_id: str, after: int, limit: int) -> Select[Any]:
         select(tables.log_record)
         .where(log.run_id == run_id, log.seq > after, log.seq <= after + limit)
         .order_by(log.seq)
-    )
-
-
-def _event_row(run_id: str, seq: int, entry: Entry, ts: datetime) -> dict[str, object]:
-    data, diff_of = entry.data, None
-    if "diff" in data:
-        data, diff_of = _without_diff(data)
-    return {
-        "run_id": run_id,
-        "seq": seq,
-        "ts": ts,
-        "type": entry.type,
-        "status": str(entry.status),
-        "message": entry.message if len(entry.message) <= _MAX_MESSAGE else entry.message[: _MAX_MESSAGE - 1] + "…",
-        "scope": entry.key.scope if entry.key else "",
-        "node": entry.key.node if entry.key else None,
-        "iteration": entry.key.iteration if entry.key else None,
-        "attempt": entry.attempt,
-        "diff_of": diff_of,
-        "data": data or None,
-    }
-
-
-def _without_diff(data: dict[str, Json]) -> tuple[dict[str, Json], int | None]:
-    """Return what an event keeps of a commit, and the number of the commit that a reader takes the diff from.
-
-    The diff is stored in the commit already.
-    """
-    kept = {name: value for name, value in data.items() if name != "diff"}
-    diff, number = data["diff"], data["commit"]
-    if not isinstance(diff, list) or not isinstance(number, int):
-        raise TypeError("the entry of a commit has its number and its diff")
-    if len(to_json(diff)) <= MAX_DIFF_BYTES:
-        return kept, number
-    keys: list[Json] = []
-    left = _MAX_KEYS_BYTES
-    for op in diff:
-        left -= len(to_json(op["key"])) if isinstance(op, dict) else 0
-        if left < 0:
-            break
-        keys.append(op["key"] if isinstance(op, dict) else None)
-    return {**kept, "keys": keys, "truncated": True}, None
-
-
-def _of_event(row: Row[Any]) -> JournalRecord:
-    data = row.data or {}
-    if row.diff_of is not None:
-        data["diff"] = row.diff
-    return JournalRecord(
-        row.seq,
-        row.ts,
-        "event",
-        row.type,
-        row.node,
-        row.iteration,
-        row.attempt,
-        row.status,
-        row.message,
-        data,
-        row.scope,
     )
 
 

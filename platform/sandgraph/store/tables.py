@@ -277,23 +277,19 @@ class ReceivedEventRow(_Table, table=True):
 
 
 class EventRow(_Table, table=True):
-    """An event of a run's journal; it shares its numbers with `LogRecordRow`."""
+    """Events of a run's journal that follow one another and have one time, as `packs` writes them.
+
+    They share their numbers with `LogRecordRow`. A step makes some six of them: one row takes a fifth of the time and
+    of the pages of six.
+    """
 
     __tablename__ = "event"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
-    seq: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, description="Number of the last of them.")
     ts: datetime = Field(sa_type=UtcTime)
-    type: str
-    status: str
-    message: str = Field(sa_type=SafeText)
-    scope: str = Field("", sa_type=SafeText, sa_column_kwargs=_EMPTY)
-    node: str | None = Field(sa_type=SafeText)
-    iteration: int | None
-    attempt: int | None
-    diff_of: int | None = Field(description="Number of the commit whose diff belongs in the data.")
-    data: dict[str, object] | None = Field(sa_type=JsonText)
+    entries: list[object] = Field(sa_type=JsonText)
 
 
 class LogRecordRow(_Table, table=True):

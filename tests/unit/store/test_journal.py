@@ -14,7 +14,7 @@ from sandgraph.model.commands import Command, RecordCommit, RecordEdge, RecordNo
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.model.run import LogLine, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json, SetKey, StateDiff, View
-from sandgraph.store.journal import MAX_DIFF_BYTES
+from sandgraph.store.packs import MAX_DIFF_BYTES
 from sandgraph.store.records import JournalRecord
 from sandgraph.store.store import Store
 
@@ -110,7 +110,7 @@ async def test_a_diff_is_stored_once(store: Store, begin: Begin, succeed: Succee
     stored = await store._database.read(
         lambda connection: connection.exec_driver_sql(
             "SELECT (SELECT count(*) FROM state_commit WHERE instr(diff, 'only once')),"
-            " (SELECT count(*) FROM event WHERE instr(data, 'only once'))"
+            " (SELECT count(*) FROM event WHERE instr(entries, 'only once'))"
         ).one()
     )
     assert tuple(stored) == (1, 0)

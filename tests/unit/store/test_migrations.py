@@ -17,6 +17,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import View
 from sandgraph.store import migrations
+from sandgraph.store.columns import to_json
 from sandgraph.store.migrations import statements
 from sandgraph.store.records import Checkpoint, RunEvent
 from sandgraph.store.store import Store
@@ -175,6 +176,7 @@ async def test_what_runs_did_under_an_old_schema_is_kept(tmp_path: Path, schema:
         for number, document, made in ((1, '{"type":"started"}', "NULL"), (2, '{"type":"succeeded","node":"a"}', 1))
     ]
     old = runs(run_a="running", run_b="failed")
+    told += ["UPDATE run SET failure_code = 'error' WHERE status = 'failed'"] if schema > 2 else []
     make(tmp_path, *old, *deeds("run_a"), *deeds("run_b"), *(told if schema > 1 else ()), schema=schema)
     store = await Store.open(tmp_path)
     try:
@@ -221,6 +223,37 @@ async def test_what_runs_did_under_an_old_schema_is_kept(tmp_path: Path, schema:
     with closing(sqlite3.connect(tmp_path / FILE)) as migrated:
         assert migrated.execute("PRAGMA foreign_key_check").fetchall() == []
         assert migrated.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_every_event_of_an_old_journal_says_what_it_said(tmp_path: Path) -> None:
+    said = [
+        # Status, message, node, iteration, attempt, scope, number of the commit, data.
+        ('it\'s "so"', "tab\t, \\x00, \\ and \N{SNAKE}", None, None, None, "", None, None),
+        ("failed", "", "a/b", 2, 3, "sub#1", None, {"error": {"code": "\udc80\0", "message": "é"}}),
+        ("committed", "m", "b", 1, 1, "", 2, {"commit": 2, "parents": [0]}),
+        ("committed", "m", "a", 1, 1, "", 1, None),
+        ("committed", "m", "a", 1, 1, "", 1, {}),
+        ("committed", "too long", "a", 1, 1, "", None, {"commit": 1, "keys": ["k"], "truncated": True}),
+    ]
+    make(tmp_path, *runs(run_a="completed"), *deeds("run_a"), schema=3)
+    with closing(sqlite3.connect(tmp_path / FILE)) as old:
+        columns = "run_id, seq, ts, type, status, message, node, iteration, attempt, scope, diff_of, data"
+        for seq, (*values, data) in enumerate(said, 8):
+            of = ("run_a", seq, NOW, "kind", *values, None if data is None else to_json(data))
+            old.execute(f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(of))})", of)
+        old.commit()
+    store = await Store.open(tmp_path)
+    try:
+        journal = await store.journal("run_a", after=7)
+        for seq, (record, (*values, made, data)) in enumerate(zip(journal, said, strict=True), 8):
+            found = (record.status, record.message, record.node, record.iteration, record.attempt, record.scope)
+            diff = {"diff": [{"op": "set", "key": "_ab"[made], "value": made}]} if made else {}
+            assert (record.seq, record.kind, record.type, *found) == (seq, "event", "kind", *values)
+            assert (record.data, record.ts.isoformat(" ")) == ({**(data or {}), **diff}, "2026-11-23 12:00:00+00:00")
+        for after in range(7, 14):
+            assert await store.journal("run_a", after=after, limit=2) == journal[after - 7 : after - 5]
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize("schema", [1, 2, 3])

@@ -140,6 +140,31 @@ STATEMENTS: tuple[Statement, ...] = (
     )
     """,
     "CREATE INDEX ix_api_key_tenant_id ON api_key (tenant, id)",
+    # Of each event a row that holds it alone, as JSON.
+    "ALTER TABLE event RENAME TO old_event",
+    """
+    CREATE TABLE event (
+        run_id VARCHAR NOT NULL,
+        seq INTEGER NOT NULL,
+        ts DATETIME NOT NULL,
+        entries VARCHAR NOT NULL,
+        CONSTRAINT pk_event PRIMARY KEY (run_id, seq),
+        CONSTRAINT fk_event_run_id FOREIGN KEY(run_id) REFERENCES run (id)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT INTO event (run_id, seq, ts, entries)
+    SELECT run_id, seq, ts, '[[' || json_quote(type) || ',' || json_quote(status) || ',' || json_quote(message)
+        || ',' || json_quote(node) || ',' || json_quote(iteration) || ',' || json_quote(attempt)
+        || ',' || json_quote(scope) || ','
+        || CASE
+            WHEN diff_of IS NULL THEN coalesce(data, 'null')
+            WHEN coalesce(data, '{}') = '{}' THEN '{"diff_of":' || diff_of || '}'
+            ELSE substr(data, 1, length(data) - 1) || ',"diff_of":' || diff_of || '}'
+        END || ']]'
+    FROM old_event
+    """,
+    "DROP TABLE old_event",
 )
 
 
