@@ -36,13 +36,31 @@ class Entry:
 def entries(commands: Sequence[Command]) -> Iterator[Entry]:
     """Yield the journal's entries of one step, in the step's order."""
     for command in commands:
-        if entry := _of_run(command) or _of_attempt(command):
+        if entry := _entry(command):
             yield entry
 
 
-def _of_run(command: Command) -> Entry | None:
+def _entry(command: Command) -> Entry | None:  # noqa: C901, PLR0911 - one case a kind, those that are most first
     data: dict[str, Json]
     match command:
+        case RecordNodeRun(key, status, failure, message):
+            return Entry("node", status, message or _node_message(key, status, failure), key, data=_failure(failure))
+        case RecordEdge(_, source, target, taken, scope):
+            became = "taken" if taken else "skipped"
+            data = {"source": source, "target": target, **({"scope": scope} if scope else {})}
+            return Entry("edge", became, f"{source} → {target} {became}", data=data)
+        case RecordAttempt(key, attempt, status, failure):
+            message = f"Attempt {attempt} of {key}: {failure.message if failure else status}"
+            return Entry("attempt", status, message, key, attempt, _failure(failure))
+        case StartAttempt(key, attempt):
+            return Entry("attempt", "running", f"Attempt {attempt} of {key} started.", key, attempt)
+        case RecordCommit(number, parents, diff, key, attempt):
+            keys = ", ".join(op.key for op in diff.ops[:_KEYS_SHOWN]) + (", …" if len(diff.ops) > _KEYS_SHOWN else "")
+            data = {"commit": number, "parents": list(parents), "diff": list(diff.to_json())}
+            return Entry("state", "committed", f"{key} changed: {keys or 'nothing'}", key, attempt, data)
+        case ScheduleRetry(key, attempt, delay_s):
+            message = f"Attempt {attempt} of {key} follows in at most {delay_s:g} s."
+            return Entry("attempt", "scheduled", message, key, attempt)
         case RecordRun(status, failure):
             return Entry("run", status, _run_message(status, failure), data=_failure(failure))
         case RecordPause(is_paused, status):
@@ -53,29 +71,6 @@ def _of_run(command: Command) -> Entry | None:
             if taker is None:
                 return Entry("event", "received", f"The event {name!r} came in.", data=data)
             return Entry("event", "taken", f"{taker} took the event {name!r}.", taker, data=data)
-        case RecordEdge(_, source, target, taken, scope):
-            became = "taken" if taken else "skipped"
-            data = {"source": source, "target": target, **({"scope": scope} if scope else {})}
-            return Entry("edge", became, f"{source} → {target} {became}", data=data)
-    return None
-
-
-def _of_attempt(command: Command) -> Entry | None:
-    match command:
-        case RecordNodeRun(key, status, failure, message):
-            return Entry("node", status, message or _node_message(key, status, failure), key, data=_failure(failure))
-        case StartAttempt(key, attempt):
-            return Entry("attempt", "running", f"Attempt {attempt} of {key} started.", key, attempt)
-        case RecordAttempt(key, attempt, status, failure):
-            message = f"Attempt {attempt} of {key}: {failure.message if failure else status}"
-            return Entry("attempt", status, message, key, attempt, _failure(failure))
-        case RecordCommit(number, parents, diff, key, attempt):
-            keys = ", ".join(op.key for op in diff.ops[:_KEYS_SHOWN]) + (", …" if len(diff.ops) > _KEYS_SHOWN else "")
-            data: dict[str, Json] = {"commit": number, "parents": list(parents), "diff": list(diff.to_json())}
-            return Entry("state", "committed", f"{key} changed: {keys or 'nothing'}", key, attempt, data)
-        case ScheduleRetry(key, attempt, delay_s):
-            message = f"Attempt {attempt} of {key} follows in at most {delay_s:g} s."
-            return Entry("attempt", "scheduled", message, key, attempt)
     return None
 
 

@@ -7,8 +7,9 @@ that is said of it: another database needs another way from a connection to its 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
@@ -19,6 +20,7 @@ from sqlalchemy.types import TypeEngine
 from sandgraph.store.columns import JsonText, SafeText, UtcTime, sqlite_of
 
 _Bind = Callable[[Any], object]
+_Bound = Callable[[Mapping[str, object]], list[object]]
 
 
 class Prepared:
@@ -30,12 +32,12 @@ class Prepared:
 
     def __init__(self, statement: Insert | Update | Delete | Select[Any]) -> None:
         self._statement = statement
-        self._compiled: tuple[str, tuple[tuple[str, _Bind | None], ...]] | None = None
+        self._compiled: tuple[str, _Bound] | None = None
 
     def run(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> int:
         """Run it for each row of values, and return how many rows of the table it changed."""
-        text, binds = self._compile(connection.dialect)
-        values = [_bound(row, binds) for row in rows]
+        text, bound = self._compiled or self._compile(connection.dialect)
+        values = [bound(row) for row in rows]
         try:
             return sqlite_of(connection).executemany(text, values).rowcount
         except sqlite3.IntegrityError as error:
@@ -43,30 +45,47 @@ class Prepared:
 
     def scalar(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - as the driver has it
         """Run it, and return the first value of its first row, as the database has it; None where there is no row."""
-        text, binds = self._compile(connection.dialect)
+        text, bound = self._compiled or self._compile(connection.dialect)
         # All of them: a statement that changes something is done only once it has said all it has to say.
-        found = sqlite_of(connection).execute(text, _bound(values, binds)).fetchall()
+        found = sqlite_of(connection).execute(text, bound(values)).fetchall()
         return found[0][0] if found else None
 
-    def _compile(self, dialect: Dialect) -> tuple[str, tuple[tuple[str, _Bind | None], ...]]:
-        if self._compiled is None:
-            compiled = self._statement.compile(dialect=dialect)
-            if not isinstance(compiled, SQLCompiler):
-                raise TypeError(f"no statement of SQL: {compiled}")
-            names = compiled.positiontup or ()
-            binds = tuple((name, _bind(compiled.binds[name].type, dialect)) for name in names)
-            self._compiled = str(compiled), binds
+    def _compile(self, dialect: Dialect) -> tuple[str, _Bound]:
+        compiled = self._statement.compile(dialect=dialect)
+        if not isinstance(compiled, SQLCompiler):
+            raise TypeError(f"no statement of SQL: {compiled}")
+        names = compiled.positiontup or []
+        self._compiled = str(compiled), _bound([(name, _bind(compiled.binds[name].type, dialect)) for name in names])
         return self._compiled
 
 
-def _bound(values: Mapping[str, object], binds: Iterable[tuple[str, _Bind | None]]) -> list[object]:
-    return [values[name] if bind is None else bind(values[name]) for name, bind in binds]
+def _bound(binds: Sequence[tuple[str, _Bind | None]]) -> _Bound:
+    """Return what makes the driver's parameters of a row of values."""
+    names = [name for name, _ in binds]
+    # Of one name alone it would return no tuple.
+    pick = itemgetter(*names) if len(names) > 1 else lambda row: tuple(row[name] for name in names)
+    to_bind = [(index, bind) for index, (_, bind) in enumerate(binds) if bind is not None]
+
+    def bound(row: Mapping[str, object]) -> list[object]:
+        values = list(pick(row))
+        for index, bind in to_bind:
+            values[index] = bind(values[index])
+        return values
+
+    return bound
 
 
 def _bind(type_: TypeEngine[Any], dialect: Dialect) -> _Bind | None:
     if isinstance(type_, SafeText | JsonText):
         # Text is text on every database: without the layers, which take longer than it.
         return type_.stored
-    bind = type_.dialect_impl(dialect).bind_processor(dialect)
+    if isinstance(type_, UtcTime):
+        return _time_bind(dialect)
+    return type_.dialect_impl(dialect).bind_processor(dialect)
+
+
+@cache
+def _time_bind(dialect: Dialect) -> _Bind | None:
+    bind = UtcTime().dialect_impl(dialect).bind_processor(dialect)
     # All rows of a step have one time.
-    return lru_cache(64)(bind) if bind is not None and isinstance(type_, UtcTime) else bind
+    return None if bind is None else lru_cache(64)(bind)
