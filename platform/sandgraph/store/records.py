@@ -235,7 +235,7 @@ class JournalRecord:
     Attributes:
         seq: From 1, without gaps.
         ts: When it was stored.
-        kind: ``event`` or ``log``.
+        kind: ``event`` or ``log``; ``gap`` where lines are kept no more.
         type: An event's kind: ``run``, ``node``, ``attempt``, ``state`` or ``edge``; a log's stream.
         node: The node it is about; None where it is about the run.
         iteration: The node run's.
@@ -266,6 +266,31 @@ class JournalRecord:
         """Whether it is the one of its run's end."""
         is_run = self.kind == "event" and self.type == "run"
         return is_run and RunStatus(self.status).is_final and not self.data.get("resumes")
+
+    @property
+    def is_truncation(self) -> bool:
+        """Whether it says that an attempt's output ended at its limit, and is not all that it printed."""
+        is_attempt = self.kind == "event" and self.type == "attempt"
+        return is_attempt and self.status == AttemptStatus.OUTPUT_LIMIT.value
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Part of a run's log, in order of the numbers.
+
+    Attributes:
+        records: Lines, events where they were asked for, and where lines are missing a record that says so.
+        next: What follows has higher numbers.
+        previous: What comes before has lower numbers than this; None where that is nothing.
+        more: Whether it ended before all was looked at that was asked for.
+        is_final: Whether the run has ended, and nothing follows.
+    """
+
+    records: tuple[JournalRecord, ...]
+    next: int
+    previous: int | None
+    more: bool
+    is_final: bool
 
 
 @dataclass(frozen=True, slots=True)

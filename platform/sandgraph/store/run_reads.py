@@ -6,14 +6,16 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sandgraph.model.run import NodeRunKey, RunStatus
-from sandgraph.store import checkpoints, commits, journal, leases, node_runs, received_events, run_events, runs
+from sandgraph.store import checkpoints, commits, journal, leases, logs, node_runs, received_events, run_events, runs
 from sandgraph.store.database import Database
 from sandgraph.store.known import Known
+from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     Checkpoint,
     CodeVersion,
     CommitRecord,
     JournalRecord,
+    LogPage,
     NodeRunRecord,
     Page,
     ReceivedEvent,
@@ -123,6 +125,14 @@ class RunReads:
             NotFound: There is no run of that id.
         """
         return await self._database.read(journal.read, run_id, after, limit)
+
+    async def log(self, run_id: str, query: LogQuery) -> LogPage:
+        """Return a page of what a run printed; the work for one page is bounded, so that it may be empty.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(logs.page, run_id, query)
 
     async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
         """Return a run's node runs in order of start, with their attempts.

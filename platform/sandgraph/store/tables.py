@@ -35,8 +35,11 @@ class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NA
 
 #: Of columns that older rows do not have.
 _ZERO = {"server_default": "0"}
+_ONE = {"server_default": "1"}
 _EMPTY = {"server_default": ""}
 _DEFAULT_TENANT = {"server_default": DEFAULT_TENANT}
+
+_CUT = text("status = 'output_limit'")
 
 
 class ProcessRow(_Table, table=True):
@@ -127,6 +130,8 @@ class RunRow(_Table, table=True):
     wake_at: datetime | None = Field(sa_type=UtcTime, description="When a parked run goes on even without an event.")
     forked_from: str | None = Field(sa_type=SafeText)
     forked_at: int | None = Field(description="Number of the checkpoint at which this one goes its own way.")
+    logs_kept_from: int = Field(1, sa_column_kwargs=_ONE, description="No line with a lower number is kept.")
+    logs_removed: int = Field(0, sa_column_kwargs=_ZERO, description="How many lines there were below that.")
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)
@@ -188,6 +193,8 @@ class AttemptRow(_Table, table=True):
             ["run_id", "scope", "node", "iteration"],
             ["node_run.run_id", "node_run.scope", "node_run.node", "node_run.iteration"],
         ),
+        # Only of few rows: whose output was cut.
+        Index(None, "run_id", "status", sqlite_where=_CUT, postgresql_where=_CUT),
         {"sqlite_with_rowid": False},
     )
 
