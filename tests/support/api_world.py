@@ -22,6 +22,7 @@ from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import analyse
 from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
+from sandgraph.store.logs import LogQuery, wants
 from sandgraph.store.records import (
     AttemptRecord,
     CodeKind,
@@ -29,6 +30,7 @@ from sandgraph.store.records import (
     CommitRecord,
     GraphVersion,
     JournalRecord,
+    LogPage,
     NodeRunRecord,
     Page,
     Reads,
@@ -416,6 +418,18 @@ class FakeReader:
         await self.run_summary(run_id)
         found = [each for each in self.commits if node in {None, each.node} and scope in {None, ""}]
         return _page(found[::-1], cursor, limit)
+
+    async def log(self, run_id: str, query: LogQuery) -> LogPage:
+        run = await self.run_summary(run_id)
+        high = run.last_seq if query.before is None else min(query.before - 1, run.last_seq)
+        among = [each for each in self.runs.journals[run_id] if query.after < each.seq <= high]
+        found = [each for each in among if wants(query.wanted, each) and (each.kind == "log" or query.wanted.events)]
+        shown = found[-query.limit :] if query.newest else found[: query.limit]
+        more = len(found) > len(shown)
+        low, last = query.after, max(high, query.after)
+        if more:
+            low, last = (shown[0].seq - 1, last) if query.newest else (low, shown[-1].seq)
+        return LogPage(tuple(shown), last, low + 1 if low else None, more, run.is_final and last >= run.last_seq)
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> list[JournalRecord]:
         await self.run_summary(run_id)

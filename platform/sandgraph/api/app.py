@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from sandgraph.api import problem
 from sandgraph.api.guard import Guard
 from sandgraph.api.openapi import Api
-from sandgraph.api.routes import code, control, errors, graphs, health, history, runs, stream
+from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream
 from sandgraph.api.services import ServicesFor
 
 
@@ -35,6 +35,6 @@ def create_app(
     problem.install(app)
     app.add_middleware(Guard)
     # Graphs last: /graph/{graph_id} matches what others are called.
-    for routes in (code, runs, history, control, stream, errors, health, graphs):
+    for routes in (code, runs, history, logs, control, stream, errors, health, graphs):
         app.include_router(routes.router)
     return app

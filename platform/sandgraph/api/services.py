@@ -10,12 +10,14 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.settings import Settings
+from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
     CodeVersion,
     CommitRecord,
     GraphVersion,
     JournalRecord,
+    LogPage,
     NodeRunRecord,
     Page,
     RunRecord,
@@ -317,6 +319,9 @@ class Reader(Protocol):
 
     async def journal(self, run_id: str, *, after: int, limit: int) -> Sequence[JournalRecord]:
         """Return records after that number, in order."""
+
+    async def log(self, run_id: str, query: LogQuery) -> LogPage:
+        """Return a page of what a run printed, or raise NotFound; it may be empty and yet not the last."""
 
 
 class Health(Protocol):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
 from sandgraph.model.document import to_document
+from sandgraph.model.log_filter import level_of
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.store.records import (
     AttemptRecord,
@@ -195,7 +196,7 @@ def execution_log(node_runs: Sequence[NodeRunRecord]) -> list[Document]:
 
 def record_view(record: JournalRecord) -> Document:
     """Return a record of a run's journal; the run's own end is marked as the last one."""
-    is_last = record.is_end
+    is_last, is_line = record.is_end, record.kind == "log"
     return {
         "seq": record.seq,
         "ts": _time(record.ts),
@@ -208,9 +209,12 @@ def record_view(record: JournalRecord) -> Document:
         "attempt": record.attempt,
         "status": record.status,
         "message": record.message,
-        "stream": record.type if record.kind == "log" else None,
+        "stream": record.type if is_line else None,
+        "level": level_of(record.type, record.message).value if is_line else None,
         "data": record.data,
         "final": is_last,
+        # What is missing is said at the top: from which number, to which, and why.
+        **(record.data if record.kind == "gap" else {}),
     }
 
 

@@ -18,12 +18,14 @@ from sandgraph.execution.replays import Replayed
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff
+from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
     CodeVersion,
     CommitRecord,
     GraphVersion,
     JournalRecord,
+    LogPage,
     NodeRunRecord,
     Page,
     RunRecord,
@@ -211,6 +213,11 @@ class TenantReader:
         """See `Store.journal`."""
         await self._own(run_id)
         return await self._store.journal(run_id, after=after, limit=limit)
+
+    async def log(self, run_id: str, query: LogQuery) -> LogPage:
+        """See `Store.log`."""
+        await self._own(run_id)
+        return await self._store.log(run_id, query)
 
     async def _own(self, run_id: str) -> None:
         await own(self._store, run_id, self._tenant)

@@ -46,11 +46,11 @@ _WORDS = {
 
 _LEVEL = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL"
 
-# `WARNING:root:text`, `[ERROR] text`, `2026-11-23 12:00:00,123 - name - INFO - text`, `12:00:00.1 DEBUG text`. In capital
-# letters, as libraries write them: "error" at the head of a sentence is a word. Nothing in it can be tried in two ways.
-_PREFIX = re.compile(
-    rf"[ \t]*(?:\[?\d[\d:.,TZ/+-]*\]?(?: \d[\d:.,Z+-]*\]?)?(?: - [\w.]+ -|[ \t]*[|-])?[ \t]*)?[\[<]?({_LEVEL})(?![A-Za-z0-9_])"
-)
+# `WARNING:root:text`, `[ERROR] text`, `2026-11-23 12:00:00,123 - name - INFO - text`, `12:00:00.1 DEBUG text`. In
+# capital letters, as libraries write them: "error" at the head of a sentence is a word. There is one way to try it.
+_TIME = r"\[?\d[\d:.,TZ/+-]*\]?(?: \d[\d:.,Z+-]*\]?)?"
+_BETWEEN = r"(?: - [\w.]+ -|[ \t]*[|-])?[ \t]*"
+_PREFIX = re.compile(rf"[ \t]*(?:{_TIME}{_BETWEEN})?[\[<]?({_LEVEL})(?![A-Za-z0-9_])")
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 

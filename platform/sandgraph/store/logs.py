@@ -134,7 +134,7 @@ def gap(first: int, last: int, removed: int) -> JournalRecord:
     what = "Lines were" if lines is None else "1 line was" if lines == 1 else f"{lines} lines were"
     message = f"{what} removed by retention, up to number {last}."
     data: dict[str, Json] = {"from": first, "to": last, "lines": lines, "reason": "retention"}
-    return JournalRecord(first - 1, now(), "gap", "retention", None, None, None, "removed", message, data)
+    return JournalRecord(first - 1, now(), "gap", "gap", None, None, None, "removed", message, data)
 
 
 def _run(connection: Connection, run_id: str) -> _Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import ColumnElement, Connection, literal_column, select
 
 from sandgraph.model.log_filter import LogFilter
 from sandgraph.store import journal, tables
@@ -21,7 +21,7 @@ _MOST_EVENTS = 500
 _TICK = timedelta(microseconds=1)
 
 # As the index has it, which is of such attempts alone.
-_STATUS = literal_column("'output_limit'")
+_STATUS: ColumnElement[str] = literal_column("'output_limit'")
 
 
 def truncations(connection: Connection, run_id: str, wanted: LogFilter, after: int, upto: int) -> list[JournalRecord]:

@@ -38,10 +38,8 @@ def numbers(page: LogPage) -> list[int]:
     return [record.seq for record in page.records]
 
 
-async def test_a_page_has_the_lines_alone_and_goes_on_at_its_cursors(
-    store: Store, run_id: str, key: NodeRunKey
-) -> None:
-    assert key
+@pytest.mark.usefixtures("key")
+async def test_a_page_has_the_lines_alone_and_goes_on_at_its_cursors(store: Store, run_id: str) -> None:
     first = await store.log(run_id, LogQuery(limit=4))
     assert numbers(first) == [5, 6, 7, 8]
     assert (first.next, first.previous, first.more, first.is_final) == (8, None, True, False)
@@ -51,10 +49,8 @@ async def test_a_page_has_the_lines_alone_and_goes_on_at_its_cursors(
     assert numbers(await store.log(run_id, LogQuery(before=9, limit=2, newest=True))) == [7, 8]
 
 
-async def test_the_last_lines_are_asked_for_as_such_and_lead_back_to_the_first(
-    store: Store, run_id: str, key: NodeRunKey
-) -> None:
-    assert key
+@pytest.mark.usefixtures("key")
+async def test_the_last_lines_are_asked_for_as_such_and_lead_back_to_the_first(store: Store, run_id: str) -> None:
     seen: list[int] = []
     query = LogQuery(limit=3, newest=True)
     while True:
@@ -83,10 +79,14 @@ async def test_the_last_lines_are_asked_for_as_such_and_lead_back_to_the_first(
     ],
 )
 @pytest.mark.parametrize("newest", [False, True])
+@pytest.mark.usefixtures("key")
 async def test_filters(
-    store: Store, run_id: str, key: NodeRunKey, wanted: LogFilter, found: list[int], newest: bool  # noqa: FBT001
+    store: Store,
+    run_id: str,
+    wanted: LogFilter,
+    found: list[int],
+    newest: bool,  # noqa: FBT001
 ) -> None:
-    assert key
     page = await store.log(run_id, LogQuery(wanted, newest=newest))
     assert texts(page) == [f"line {i}" for i in found]
     assert not page.more
@@ -109,8 +109,8 @@ async def test_since_is_the_time_at_which_a_line_was_stored(store: Store, run_id
     assert len((await store.log(run_id, LogQuery(since=first.ts - timedelta(days=1)))).records) == 12
 
 
-async def test_events_come_with_the_lines_where_they_are_asked_for(store: Store, run_id: str, key: NodeRunKey) -> None:
-    assert key
+@pytest.mark.usefixtures("key")
+async def test_events_come_with_the_lines_where_they_are_asked_for(store: Store, run_id: str) -> None:
     page = await store.log(run_id, LogQuery(LogFilter(events=True)))
     assert numbers(page) == list(range(1, 15))
     assert [record.kind for record in page.records[:5]] == ["event"] * 4 + ["log"]
@@ -141,8 +141,8 @@ async def test_output_that_was_cut_is_said_where_it_ends(store: Store, run_id: s
     assert numbers(await store.log(run_id, LogQuery(LogFilter(grep="no such"), limit=3))) == [15]
 
 
-async def test_a_page_of_a_run_that_ended_says_that_nothing_follows(store: Store, run_id: str, key: NodeRunKey) -> None:
-    assert key
+@pytest.mark.usefixtures("key")
+async def test_a_page_of_a_run_that_ended_says_that_nothing_follows(store: Store, run_id: str) -> None:
     await store.apply(run_id, [RecordRun(RunStatus.FAILED, Failure("error", "It broke."))])
     assert not (await store.log(run_id, LogQuery(limit=10))).is_final
     page = await store.log(run_id, LogQuery())

@@ -99,4 +99,11 @@ PAGES = (
         "This is no cursor of this list; begin without one.",
         "cursor",
     ),
+    _wrong(
+        "invalid_time",
+        "It is neither a time nor a duration.",
+        "Give a time of RFC 3339 with its offset, or how long ago: a number and ms, s, m, h or d.",
+        "It must be a time as 2026-11-23T12:00:00Z, or a duration as 10m.",
+        "since",
+    ),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from sandgraph.api.schemas.graph import GraphDocument
+from sandgraph.model.log_filter import Level
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.run import AttemptStatus, NodeRunStatus, RunStatus
 
@@ -382,6 +383,41 @@ class ReplayAnswer(Answer):
     recorded: Outcome
     replayed: Outcome
     images: Images
+
+
+class LogRecord(BaseModel):
+    """A record of a run's log; a gap also says `from` and `to` which number, of how many `lines` if known, and why."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seq: int = Field(description="Its number in the run; of a gap, the one before it.")
+    ts: _Time
+    kind: Literal["log", "event", "truncated", "gap", "end"] = Field(
+        description="A line; an event of the journal; where an attempt's output ends at its limit; lines that are kept"
+        " no more; the run's end."
+    )
+    type: str = Field(description="Of a line its stream, of an event what it is about.")
+    node: str | None
+    iteration: int | None
+    scope: _Scope
+    attempt: int | None
+    status: str = Field(description="Of an event, what was reached.")
+    message: str = Field(description="Of a line, what was printed.")
+    stream: Literal["stdout", "stderr"] | None
+    level: Level | None
+    data: dict[str, object] = Field(description="Of a line: `elapsed_s` in its attempt, and whether it was `cut`.")
+    final: bool = Field(description="Whether it is the run's end.")
+
+
+class LogPageAnswer(Answer):
+    """Part of a run's log, in order of the numbers; it may be empty and yet not the last."""
+
+    run_id: str
+    records: list[LogRecord]
+    next: int = Field(description="What follows has higher numbers: `?after=`.")
+    previous: int | None = Field(description="What comes before has lower numbers: `?before=`; null at the beginning.")
+    more: bool = Field(description="Whether the page ended before all was looked at that was asked for.")
+    final: bool = Field(description="Whether the run has ended, and nothing follows.")
 
 
 class ProblemItem(BaseModel):

@@ -143,6 +143,29 @@ _ERROR: Example = {
     },
 }
 
+_LOG_RECORD: Example = {
+    "seq": 6,
+    "ts": _STARTED,
+    "kind": "log",
+    "type": "stderr",
+    **_WHICH,
+    "attempt": 1,
+    "status": "running",
+    "message": "WARNING: nothing to double",
+    "stream": "stderr",
+    "level": "warning",
+    "data": {"elapsed_s": 0.004, "cut": False},
+    "final": False,
+}
+_LOG: Example = {
+    "run_id": _RUN_ID,
+    "records": [_LOG_RECORD],
+    "next": 17,
+    "previous": None,
+    "more": False,
+    "final": True,
+}
+
 #: By the name of the answer. The framework would leave nulls out of examples that models have themselves.
 ANSWERS: dict[str, Example] = {
     "CodeAnswer": _CODE,
@@ -161,5 +184,7 @@ ANSWERS: dict[str, Example] = {
     "ReplayAnswer": _REPLAY,
     "ErrorCodeAnswer": _ERROR,
     "ErrorCodeList": {"errors": [_ERROR]},
+    "LogPageAnswer": _LOG,
+    "LogRecord": _LOG_RECORD,
     "HealthAnswer": {"status": "ok"},
 }
