@@ -2,7 +2,8 @@
 
 After a fork both share all memory, and each page is copied when one of them first writes to it, which in Python is
 nearly always: every look at an object counts a reference. Done here, where nobody waits, it saves an attempt a third.
-Where one order follows on another, somebody does wait: then it would be but more work.
+Where one order follows on another, somebody does wait: then it would be but more work. Before the first fork it is done
+always: what Python makes when it first needs it, above all its compiler's types, every child has from the start.
 """
 
 from __future__ import annotations

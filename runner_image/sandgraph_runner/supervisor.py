@@ -12,17 +12,18 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TextIO
 
 from sandgraph_runner import kernel
 from sandgraph_runner.capture import Capture, Line
 from sandgraph_runner.cgroup import Meter
 from sandgraph_runner.jobs import BYTES_A_LINE
-from sandgraph_runner.process import Child, read_order
+from sandgraph_runner.process import Child, read_order, standard_streams
 from sandgraph_runner.protocol import VERSION, Check, Frame, Job, Kind, ProtocolError, Reason, Report, replace
-from sandgraph_runner.rehearsal import LULL_S, rehearse_supervisor
+from sandgraph_runner.rehearsal import LULL_S, rehearse_child, rehearse_supervisor
 from sandgraph_runner.verdict import Message, judge
 from sandgraph_runner.wipe import wipe
 from sandgraph_runner.wire import OwnerGone, Wire
@@ -51,6 +52,10 @@ def main() -> int:
         kernel.adopt_orphans()
     wire = Wire.take_over()
     meter = Meter() if is_alone else Meter(os.devnull)
+    streams = standard_streams()
+    # What Python does once, at a first order, would be done by each child anew: its compiler alone takes a millisecond.
+    rehearse_child()
+    rehearse_supervisor(meter)
     # The child shares this memory until one of the two writes to it, as the garbage collector would.
     gc.disable()
     gc.collect()
@@ -58,11 +63,11 @@ def main() -> int:
     try:
         goes_on = True
         while goes_on:
-            child = Child()
+            child = Child(streams)
             wire.send(Kind.HELLO, {"version": VERSION, "python": sys.version.partition(" ")[0]})
             if not wire.is_spoken_to(LULL_S):
                 rehearse_supervisor(meter)
-            goes_on = _serve(wire, wire.receive(), child, meter) and kernel.end_others(_KILL_WITHIN_S)
+            goes_on = _serve(wire, wire.receive(), child, streams, meter) and kernel.end_others(_KILL_WITHIN_S)
             if goes_on and is_alone:
                 wipe()
     except OwnerGone:
@@ -75,7 +80,7 @@ def main() -> int:
     return EXIT_DONE
 
 
-def _serve(wire: Wire, frame: Frame, child: Child, meter: Meter) -> bool:
+def _serve(wire: Wire, frame: Frame, child: Child, streams: Sequence[TextIO], meter: Meter) -> bool:
     """Carry out one order and report; return whether another may follow."""
     if frame.kind not in {Kind.EXECUTE, Kind.CHECK}:
         raise ProtocolError(f"a {frame.kind.name} frame is no order")
@@ -84,7 +89,7 @@ def _serve(wire: Wire, frame: Frame, child: Child, meter: Meter) -> bool:
     except BrokenPipeError:
         # It was killed while it waited: nothing of the order has been done.
         child.close()
-        child = Child()
+        child = Child(streams)
         child.give(frame)
     # From here on, what is done is done while the child runs.
     meter.begin()
