@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -24,6 +25,7 @@ from sandgraph.sandbox.spec import Sandboxes
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeKind
 from sandgraph.store.store import Store
+from sandgraph.telemetry.metrics import Metrics
 from sandgraph.workflows import builtin_workflows
 
 
@@ -38,6 +40,7 @@ class Platform:
         catalog: Takes functions, tools and graphs.
         runs: Takes runs.
         heart: Says that this process is there, and notices if another one took its place.
+        metrics: What is counted and measured of all that.
     """
 
     settings: Settings
@@ -46,6 +49,7 @@ class Platform:
     catalog: Catalog
     runs: Dispatcher
     heart: Heart
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -63,23 +67,29 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
     async with AsyncExitStack() as stack:
         store = await Store.open(settings.data_dir, process_id=new_process_id(), takeover_after_s=settings.lease_s)
         stack.push_async_callback(store.close)
+        metrics = Metrics(by_tenant=settings.metrics_tenant_label)
+        store.watch(metrics.transaction)
         heart = Heart(store, settings.lease_s)
         heart.start()
         stack.push_async_callback(heart.stop)
         settings = settings.model_copy(update={"deployment": settings.deployment or deployment_of(settings.data_dir)})
         if sandboxes is None:
-            sandboxes = SandboxPool(settings)
+            sandboxes = SandboxPool(settings, metrics=metrics)
         stack.push_async_callback(sandboxes.close)
         await sandboxes.start()
         worker = Worker(sandboxes, settings.worker_slots)
         facts = sandboxes.facts()
         allowed = runtimes_of(settings, facts)
-        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed)
+        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed, metrics)
         stack.push_async_callback(runs.close)
         heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
         await runs.start()
-        yield Platform(settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart)
+        platform = Platform(
+            settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart, metrics
+        )
+        metrics.watch(lambda: gauges_of(platform))
+        yield platform
 
 
 def new_process_id() -> str:
@@ -111,6 +121,19 @@ async def install_workflows(store: Store, settings: Settings) -> None:
             if not await store.has_code(CodeKind.TOOL, name, tool.code):
                 await store.save_code(CodeKind.TOOL, name, tool.code, tool.description)
         await store.save_graph(parse_graph(dict(workflow.graph), settings))
+
+
+def gauges_of(platform: Platform) -> dict[str, float | Mapping[str, float]]:
+    """Return what metrics look up when somebody asks for them."""
+    facts, runs = platform.sandboxes.facts(), platform.runs.facts()
+    named = {"idle": "waiting", "starting": "starting", "leased": "leased", "kept": "kept", "wanted": "wanted"}
+    sandboxes = {state: float(str(facts[name])) for state, name in named.items() if name in facts}
+    return {
+        "runs_active": runs["active_runs"],
+        "runs_queued": runs["queued_runs"],
+        "pool_sandboxes": sandboxes,
+        "disk_free_bytes": shutil.disk_usage(platform.settings.data_dir).free,
+    }
 
 
 def services_of(platform: Platform) -> ServicesFor:

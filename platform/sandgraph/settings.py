@@ -104,6 +104,12 @@ class Settings(BaseSettings):
 
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    metrics_public: bool = Field(
+        default=False, description="Let everybody who reaches the port read `GET /metrics`, with or without a key."
+    )
+    metrics_tenant_label: bool = Field(
+        default=False, description="Count runs by tenant too: the first hundred by name, all others together."
+    )
     log_format: str = Field(
         "auto",
         pattern="^(auto|json|console)$",

@@ -12,17 +12,23 @@ from sandgraph.api import problem
 from sandgraph.api.guard import Guard
 from sandgraph.api.openapi import Api
 from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream
+from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
+from sandgraph.telemetry.metrics import Metrics
 
 
 def create_app(
-    services: ServicesFor, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+    services: ServicesFor,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    *,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Return the HTTP and WebSocket API.
 
     Args:
         services: What it works with, by tenant.
         lifespan: Runs around the server's life; whoever made the services starts and ends them there.
+        metrics: Of the platform that serves; of the API alone without them.
     """
     app = Api(
         title="Sandgraph",
@@ -32,9 +38,10 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
+    app.state.metrics = metrics = metrics or Metrics()
     problem.install(app)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, metrics=metrics)
     # Graphs last: /graph/{graph_id} matches what others are called.
-    for routes in (code, runs, history, logs, control, stream, errors, health, graphs):
+    for routes in (code, runs, history, logs, control, stream, errors, health, metrics_route, graphs):
         app.include_router(routes.router)
     return app

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from contextlib import ExitStack
 
 from starlette.types import Message, Scope
 
 from sandgraph.model.access import Principal
+from sandgraph.telemetry.metrics import Metrics
 
 access = logging.getLogger("sandgraph.access")
 
 #: The route of what no route takes: whatever is asked for, there is one name for it.
 NO_ROUTE = "unmatched"
+
+#: Clients may send any word for one.
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
 
 class Exchange:
@@ -21,9 +26,13 @@ class Exchange:
 
     Args:
         scope: Of the request or WebSocket; its route is known once it was found.
+        metrics: Count it.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
+        self._first_byte: float | None = None
+        self._following = ExitStack()
         self.request_id = uuid.uuid4().hex
         self.is_http = scope["type"] == "http"
         #: The status of the answer, or the code with which a WebSocket was closed; 0 where nothing was sent.
@@ -40,7 +49,10 @@ class Exchange:
     @property
     def method(self) -> str:
         """The request's method; ``WS`` of a WebSocket."""
-        return str(self._scope["method"]) if self.is_http else "WS"
+        if not self.is_http:
+            return "WS"
+        method = str(self._scope["method"])
+        return method if method in _METHODS else "OTHER"
 
     @property
     def tenant(self) -> str | None:
@@ -53,10 +65,15 @@ class Exchange:
         match message["type"]:
             case "http.response.start":
                 self.status = message["status"]
+                self._first_byte = time.monotonic()
+                if _is_stream(message):
+                    self._follows("sse")
             case "http.response.body":
                 self._bytes += len(message.get("body", b""))
             case "websocket.send":
                 self._bytes += len(message.get("bytes") or message.get("text") or "")
+            case "websocket.accept":
+                self._follows("websocket")
             case "websocket.close":
                 self.status = message.get("code", 1000)
             case _:
@@ -64,6 +81,10 @@ class Exchange:
 
     def end(self) -> None:
         """Tell of it."""
+        self._following.close()
+        if self._metrics is not None:
+            waited = None if self._first_byte is None else self._first_byte - self._began
+            self._metrics.requested(self.method, self.route, self.status, waited)
         path = self._scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0]
         about = {
             "action": "request" if self.is_http else "websocket",
@@ -76,3 +97,14 @@ class Exchange:
             "tenant": self.tenant,
         }
         access.info("%s %s %s", self.method, path, self.status, extra=about)
+
+    def _follows(self, transport: str) -> None:
+        if self._metrics is not None:
+            self._following.enter_context(self._metrics.following(transport))
+
+
+def _is_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )

@@ -13,6 +13,7 @@ from sandgraph.api.exchange import Exchange
 from sandgraph.api.problem import HttpError, respond
 from sandgraph.errors import Problem
 from sandgraph.telemetry import context
+from sandgraph.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +25,19 @@ class Guard:
 
     Args:
         app: What it guards.
+        metrics: Count what comes.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one request or WebSocket."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope)
+        exchange = Exchange(scope, self._metrics)
         with context.bind(request_id=exchange.request_id):
             try:
                 await self._guarded(scope, receive, send, exchange)

@@ -116,6 +116,16 @@ class RunActor:
         #: Whether it hears nothing more.
         self.is_over = False
 
+    @property
+    def status(self) -> RunStatus:
+        """The run's, as far as it was told."""
+        return self._run.status
+
+    @property
+    def tenant(self) -> str:
+        """Whose run it is."""
+        return self._plan.tenant
+
     def tell(
         self,
         event: events.Event,

@@ -20,6 +20,7 @@ from sandgraph.execution.queue import Place
 from sandgraph.execution.replays import Replayed, Replays
 from sandgraph.execution.starting import Starter
 from sandgraph.execution.transport import Transport
+from sandgraph.execution.watched import WatchedTransport
 from sandgraph.model import events
 from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.run import NodeRunKey, RunStatus
@@ -27,6 +28,7 @@ from sandgraph.model.state import Json, StateDiff, has_more_values
 from sandgraph.settings import Settings
 from sandgraph.store.records import HandedBack, JournalRecord, RunRecord, RunSummary
 from sandgraph.store.store import Store
+from sandgraph.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +73,25 @@ class Dispatcher:
         settings: Of the deployment.
         image: The sandboxes' image, pinned by its digest.
         allowed: The OCI runtimes that a graph may name.
+        metrics: Take what is measured.
     """
 
     def __init__(
-        self, store: Store, transport: Transport, settings: Settings, image: str, allowed: Sequence[str] = ()
+        self,
+        store: Store,
+        transport: Transport,
+        settings: Settings,
+        image: str,
+        allowed: Sequence[str] = (),
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics = metrics or Metrics()
+        transport = WatchedTransport(transport, metrics)
         self._store = store
         self._settings = settings
         self._bus = Bus()
-        self._floor = Floor(store, Starter(store, transport, self._bus, settings, image, allowed), self._bus, settings)
+        starter = Starter(store, transport, self._bus, settings, image, allowed, metrics)
+        self._floor = Floor(store, starter, self._bus, settings, metrics=metrics)
         self._intake = Intake(store, settings, image)
         self._forks = Forks(store, settings, image)
         self._replays = Replays(store, transport, settings, image)
@@ -202,6 +214,8 @@ class Dispatcher:
                 record, created = await making
             # One that was made before may wait for nobody: whoever handed it in was told that it was not stored.
             is_new = record.owner is None and record.status in {RunStatus.PENDING, RunStatus.RUNNING}
+            if created:
+                self._metrics.run_accepted(record.tenant)
             if created or (is_new and not self._floor.has(record.run_id)):
                 await self._floor.enter(record)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import HandedBack, RunSummary
 from sandgraph.store.store import Store
 from sandgraph.telemetry import context
+from sandgraph.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Floor:
         bus: Wakes up the journal's readers.
         settings: Of the deployment.
         most_of: Tells how many runs of a tenant may be worked on at the same time.
+        metrics: Take what is measured.
     """
 
     def __init__(
@@ -63,7 +66,10 @@ class Floor:
         bus: Bus,
         settings: Settings,
         most_of: Callable[[str], int | None] = no_bound,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
+        self._since: dict[str, float] = {}
         self._store = store
         self._starter = starter
         self._bus = bus
@@ -98,6 +104,7 @@ class Floor:
         """Stop every run, and return once their containers are gone."""
         self._is_open = False
         self.queue.clear()
+        self._since.clear()
         await self._waker.stop()
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -119,6 +126,7 @@ class Floor:
     async def enter(self, run: RunSummary) -> None:
         """Let a run that was accepted wait for its turn."""
         self.queue.add(replace(await self._waiting(run), goes_on=False))
+        self._since[run.run_id] = time.monotonic()
         self.start_next()
 
     def start_next(self) -> None:
@@ -189,6 +197,7 @@ class Floor:
         waiting = await self._waiting(run)
         if run.status is RunStatus.WAITING and not self.has(run_id) and self._is_open:
             self.queue.add(replace(waiting, goes_on=True))
+            self._since[run_id] = time.monotonic()
             self.start_next()
 
     def _hurry(self, run_id: str) -> None:
@@ -220,6 +229,8 @@ class Floor:
             finally:
                 self._leave(waiting, number)
 
+        if number is None and (since := self._since.pop(run_id, None)) is not None:
+            self._metrics.run_waited(time.monotonic() - since)
         self.queue.active.take(waiting.tenant)
         self._tasks[run_id] = asyncio.create_task(see_to_it(), name=run_id)
 
@@ -261,7 +272,10 @@ class Floor:
         self._actors[run_id] = actor
         for each in self._requests.pop(run_id, ()):
             actor.tell(each.event, done=each.done)
+        context.add(tenant=actor.tenant)
         await actor.drive()
+        if actor.status.is_final:
+            self._metrics.run_ended(actor.status, actor.tenant)
 
     def _is_cancelled(self, run_id: str) -> bool:
         return any(isinstance(each.event, events.CancelRequested) for each in self._requests.get(run_id, ()))

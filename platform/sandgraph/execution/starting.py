@@ -20,6 +20,7 @@ from sandgraph.model.run import Failure, RunStatus
 from sandgraph.settings import Settings
 from sandgraph.store.records import RunEvent, RunSummary
 from sandgraph.store.store import Store
+from sandgraph.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,20 @@ class Starter:
         settings: Of the deployment.
         image: The sandboxes' image, pinned by its digest.
         allowed: The OCI runtimes that a graph may name.
+        metrics: Count the runs that end here.
     """
 
     def __init__(
-        self, store: Store, transport: Transport, bus: Bus, settings: Settings, image: str, allowed: Sequence[str]
+        self,
+        store: Store,
+        transport: Transport,
+        bus: Bus,
+        settings: Settings,
+        image: str,
+        allowed: Sequence[str],
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._transport = transport
         self._bus = bus
@@ -82,7 +92,7 @@ class Starter:
                 raise
             logger.exception("run not recoverable", extra={"action": "run_not_recoverable", "run": run_id})
             failure = Failure("not_recoverable", f"The run cannot go on where the platform stopped: {error}")
-            await self._store.give_up_run(run_id, failure)
+            await self._fail(run_id, failure)
             return None
 
     async def note(self, run_id: str, event: events.Event) -> None:
@@ -101,10 +111,14 @@ class Starter:
         """Fail a run that the platform failed to go on with."""
         failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")
         try:
-            await self._store.give_up_run(run_id, failure)
+            await self._fail(run_id, failure)
         except Exception:
             # The next start takes it up again.
             logger.exception("run not marked as failed", extra={"action": "run_lost", "run": run_id})
+
+    async def _fail(self, run_id: str, failure: Failure) -> None:
+        if await self._store.give_up_run(run_id, failure):
+            self._metrics.run_ended(RunStatus.FAILED, await self._store.tenant_of(run_id))
 
     async def _actor(self, run: RunSummary) -> RunActor | None:
         run_id = run.run_id
@@ -119,6 +133,7 @@ class Starter:
                 await self._store.apply(run_id, [ended], lease=lease)
             else:
                 await self._store.give_up_run(run_id, failure, lease=lease)
+            self._metrics.run_ended(RunStatus.FAILED, run.tenant)
             return None
         past = Past(plans.fresh(plan))
         # The journal of one that was told nothing says that it is pending, and nothing else.
@@ -142,3 +157,4 @@ class Starter:
         record = await self._store.run(run_id)
         failure = Failure("cancelled", "The run was cancelled before it started.")
         await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
+        self._metrics.run_ended(RunStatus.CANCELLED, record.tenant)

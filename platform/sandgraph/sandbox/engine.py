@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,7 @@ from sandgraph.sandbox.observed import ContainerState, ContainerUsage, EngineFac
 from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
 from sandgraph.sandbox.tasks import settled
 from sandgraph.settings import Settings
+from sandgraph.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -78,10 +80,18 @@ class Engine:
     Args:
         settings: ``docker_host``, ``runner_image``, ``runtime`` and ``runtimes`` are read.
         client: Makes the client; tests put in one that fails on purpose.
+        metrics: Take how long its calls take.
     """
 
-    def __init__(self, settings: Settings, *, client: Callable[[Settings], Client] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client: Callable[[Settings], Client] | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._make_client = client or find_engine
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandgraph-engine")
         self._client: Client | None = None
@@ -287,15 +297,25 @@ class Engine:
             wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,
         )
+        began, failed = time.monotonic(), True
         try:
-            return await retrying(self._in_thread, lambda: action(client), undo)
+            done: T = await retrying(self._in_thread, lambda: action(client), undo)
+            failed = False
         except APIError as refused:
             reason = refused.explanation or str(refused)
             if refused.status_code in _GONE:
+                # Whoever kills and removes expects this.
+                failed = False
                 raise SandboxLost(f"The Docker engine could not {what}: {reason}") from refused
             raise EngineUnavailable(f"The Docker engine refused to {what}: {reason}") from refused
         except (requests.RequestException, DockerException) as broken:
             raise EngineUnavailable(f"The Docker engine did not answer when asked to {what}: {broken}") from broken
+        else:
+            return done
+        finally:
+            if self._metrics is not None:
+                # Its first word: create, attach, start, change, inspect, kill, remove, list, look, tell.
+                self._metrics.engine_called(what.partition(" ")[0], time.monotonic() - began, failed=failed)
 
     async def _in_thread(self, action: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         if self._is_closed:

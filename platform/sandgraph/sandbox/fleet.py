@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
@@ -16,6 +17,7 @@ from sandgraph.sandbox.kinds import Kind
 from sandgraph.sandbox.profile import Image, container_config, load_seccomp, resource_limits
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, PROCESS_LABEL, Reaper
 from sandgraph.sandbox.tasks import Tasks
+from sandgraph.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +34,12 @@ class Fleet:
     Args:
         engine: A connected one.
         deployment: Goes into names and labels.
+        metrics: Take how long starts take.
     """
 
-    def __init__(self, engine: Engine, deployment: str) -> None:
+    def __init__(self, engine: Engine, deployment: str, metrics: Metrics | None = None) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._seccomp = load_seccomp()
         self._deployment = deployment
         self._process = uuid.uuid4().hex
@@ -73,8 +77,12 @@ class Fleet:
         self._names.add(name)
         self._starting += 1
         self._nothing_starts.clear()
+        began = time.monotonic()
         try:
-            return await start_container(self._engine, name, config)
+            container = await start_container(self._engine, name, config)
+            if self._metrics is not None:
+                self._metrics.sandbox_started(kind.runtime, time.monotonic() - began)
+            return container  # noqa: TRY300 - what is raised here is not expected
         except BaseException:
             self._remove_soon(name)
             raise

@@ -25,6 +25,7 @@ from sandgraph.sandbox.spec import Owner, Sandbox
 from sandgraph.sandbox.stock import Stock
 from sandgraph.sandbox.tasks import Tasks
 from sandgraph.settings import Settings
+from sandgraph.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +59,21 @@ class SandboxPool:
             for another size of ``/tmp``, and under gVisor for any other limits, sandboxes of their own are started, and
             kept waiting from then on as long as they are asked for.
         engine: Another engine than the settings name; closed with the pool.
+        metrics: Take what is measured.
     """
 
-    def __init__(self, settings: Settings, *, warm: Limits | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        warm: Limits | None = None,
+        engine: Engine | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
         self._warm = warm or Limits()
-        self._engine = engine or Engine(settings)
+        self._metrics = metrics or Metrics()
+        self._engine = engine or Engine(settings, metrics=metrics)
         self._tasks = Tasks()
         self._parts: _Parts | None = None
         self._is_closed = False
@@ -77,7 +87,7 @@ class SandboxPool:
             ConfigurationError: The engine is reached in a way that sandboxes cannot use.
         """
         facts = await self._engine.connect()
-        fleet = Fleet(self._engine, self._settings.deployment)
+        fleet = Fleet(self._engine, self._settings.deployment, self._metrics)
         reaper = Reaper(self._engine, DEPLOYMENT_LABEL, self._settings.deployment, lambda: fleet.names)
         await reaper.reap()
         stock = Stock(
@@ -88,6 +98,7 @@ class SandboxPool:
             parallelism=min(self._settings.pool_refill_parallelism, _STARTS_A_CPU * facts.cpus),
             held=self._held,
             tasks=self._tasks,
+            metrics=self._metrics,
         )
         kept = KeptSandboxes(fleet, self._settings.worker_slots)
         self._parts = _Parts(facts, fleet, stock, kept, reaper)
@@ -126,6 +137,8 @@ class SandboxPool:
         is_first = container is None
         if container is None:
             container = await self._acquire(parts, place, owner.tenant)
+        else:
+            self._metrics.sandbox_leased("kept")
         self._leased[container] = owner.tenant
         sandbox = ContainerSandbox(
             self._engine,
@@ -164,6 +177,7 @@ class SandboxPool:
             "image": parts.facts.image_id,
             "waiting": parts.stock.waiting,
             "wanted": parts.stock.wanted,
+            "starting": parts.stock.starting,
             "leased": len(self._leased),
             "kept": parts.kept.count,
             "trouble": str(parts.stock.trouble) if parts.stock.trouble else None,

@@ -21,6 +21,7 @@ from sandgraph.sandbox.fleet import Fleet
 from sandgraph.sandbox.kinds import Kind
 from sandgraph.sandbox.shelf import Asker, Shelf
 from sandgraph.sandbox.tasks import Tasks
+from sandgraph.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Stock:
         parallelism: How many are started at the same time.
         held: Tells how many a tenant holds; None asks for all tenants.
         tasks: Owns the starters.
+        metrics: Count who was served at once.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Stock:
         parallelism: int,
         held: Callable[[str | None], int],
         tasks: Tasks,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._fleet = fleet
         self._house = house
         self._least = least
@@ -75,6 +79,11 @@ class Stock:
     def waiting(self) -> int:
         """How many are ready."""
         return sum(len(shelf.warm) for shelf in self._shelves.values())
+
+    @property
+    def starting(self) -> int:
+        """How many are being started."""
+        return sum(shelf.starting for shelf in self._shelves.values())
 
     @property
     def wanted(self) -> int:
@@ -95,8 +104,10 @@ class Stock:
         while len(shelf.warm) > self._kept_from(tenant):
             container = shelf.warm.popleft()
             if container.channel.is_alive():
+                self._metrics.sandbox_leased("hit")
                 return container
             self._fleet.destroy(container)
+        self._metrics.sandbox_leased("miss")
         turn: asyncio.Future[Container] = asyncio.get_running_loop().create_future()
         place = Asker(now, tenant, turn)
         shelf.line.append(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,8 @@ from sandgraph.store.tables import SCHEMA_VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Watcher = Callable[[str, float, float], None]
 
 #: Seconds a statement waits for another program that holds the database.
 BUSY_TIMEOUT_S = 5.0
@@ -62,6 +65,8 @@ class Database:
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bound = _LOG_BYTES
         self._closing: asyncio.Future[None] | None = None
+        #: Is told of each transaction, on its thread: ``read`` or ``write``, seconds it waited, and seconds it took.
+        self.watcher: Watcher | None = None
         # Kept from one transaction to the next: to take it from its pool takes as long as to store a step.
         self._writing: Connection | None = None
 
@@ -201,6 +206,7 @@ class Database:
             raise Unavailable("The store is closed.", code="store_unavailable")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
+        watcher, asked = self.watcher, time.monotonic()
 
         def hear(settle: Callable[[Any], None], outcome: object) -> None:
             if not answer.done():
@@ -212,12 +218,16 @@ class Database:
                 loop.call_soon_threadsafe(hear, settle, outcome)
 
         def work() -> None:
+            began = time.monotonic()
             try:
                 done = transaction()
             except BaseException as error:  # noqa: BLE001 - it is the answer
                 tell(answer.set_exception, error)
             else:
                 tell(answer.set_result, done)
+            if watcher is not None:
+                kind = "write" if pool is self._writer else "read"
+                watcher(kind, began - asked, time.monotonic() - began)
 
         pool.submit(work)
         return answer

@@ -10,7 +10,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.store import code as code_versions
 from sandgraph.store import graphs, processes
 from sandgraph.store.api_keys import ApiKeys
-from sandgraph.store.database import Database
+from sandgraph.store.database import Database, Watcher
 from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.run_reads import RunReads
@@ -55,6 +55,10 @@ class Store(RunWrites, RunReads):
     def keys(self) -> ApiKeys:
         """The API keys of all tenants."""
         return ApiKeys(self._database)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have this told of each transaction, on the database's thread: kind, seconds it waited, seconds it took."""
+        self._database.watcher = watcher
 
     async def heartbeat(self) -> None:
         """Say that this process is there still; to be called several times in the length of ``takeover_after_s``.

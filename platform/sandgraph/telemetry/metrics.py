@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Generic, TypeVar
 
@@ -41,6 +42,23 @@ _LOOKED_UP = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What there is to say of a metric.
+
+    Attributes:
+        name: As it is asked for; of a histogram, without ``_bucket``, ``_sum`` and ``_count``.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        labels: By which it is told apart.
+        text: What it is.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
 class Metrics:
     """One platform's metrics.
 
@@ -50,6 +68,11 @@ class Metrics:
 
     def __init__(self, *, by_tenant: bool = False) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        #: All there are, but for those of the process.
+        self.described = [
+            Described(f"sandgraph_{name}", "gauge", (label,) if label else (), text)
+            for name, (text, label) in _LOOKED_UP.items()
+        ]
         self._looks = _Looks()
         self._tenants: set[str] | None = set() if by_tenant else None
         tenant = ["tenant"] if by_tenant else []
@@ -214,12 +237,15 @@ class Metrics:
         return tenant
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self.described.append(Described(f"sandgraph_{name}_total", "counter", labels, text))
         return Counter(name, text, labels, namespace="sandgraph", registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self.described.append(Described(f"sandgraph_{name}", "gauge", labels, text))
         return Gauge(name, text, labels, namespace="sandgraph", registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS) -> Histogram:
+        self.described.append(Described(f"sandgraph_{name}", "histogram", labels, text))
         return Histogram(name, text, labels, namespace="sandgraph", registry=self.registry, buckets=bounds)
 
 

@@ -56,6 +56,12 @@ PAGES = (
         "There was an error parsing the request.",
     ),
     of(403)(
+        "metrics_private",
+        "Metrics are for programs on the same machine and for keys with the scope `read` or `admin`.",
+        "Give a key, ask from the machine itself, or set `SANDGRAPH_METRICS_PUBLIC` where the network is yours.",
+        "Metrics are for programs on the same machine and for keys with the scope read or admin.",
+    ),
+    of(403)(
         "cross_origin",
         "A browser sent this for a web page of another origin.",
         "Call the API from a server, from the command line, or from a page of the platform's own origin.",

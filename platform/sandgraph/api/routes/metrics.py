@@ -1,0 +1,71 @@
+"""What the platform counts and measures of itself, for Prometheus."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response
+
+from sandgraph.api.problem import HttpError
+from sandgraph.api.routes.common import Uses, answers
+from sandgraph.errors import Problem
+from sandgraph.model.access import Principal, Scope
+from sandgraph.telemetry.metrics import Metrics
+
+router = APIRouter()
+
+_EXAMPLE = (
+    "# HELP sandgraph_runs_active Runs that are worked on.\n"
+    "# TYPE sandgraph_runs_active gauge\n"
+    "sandgraph_runs_active 3.0\n"
+)
+
+_TEXT = {
+    "description": "The metrics, in Prometheus's text format or, for who accepts it, in OpenMetrics.",
+    "content": {
+        "text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE},
+        "application/openmetrics-text": {"schema": {"type": "string"}, "example": f"{_EXAMPLE}# EOF\n"},
+    },
+}
+
+#: What a proxy adds: whoever it speaks for is somewhere else.
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+
+@router.get(
+    "/metrics",
+    tags=["health"],
+    summary="What it counts and measures",
+    response_class=PlainTextResponse,
+    responses={**answers({}, 403), 200: _TEXT},
+)
+async def metrics(request: Request, uses: Uses) -> Response:
+    """Return what Prometheus collects: for programs on the same machine, and for keys that may read or administer."""
+    if not (uses.settings.metrics_public or _may_read(request)):
+        message = (
+            "Metrics are for programs on the same machine and for keys with the scope read or admin; "
+            "SANDGRAPH_METRICS_PUBLIC lets everybody read them."
+        )
+        raise HttpError(403, Problem("", "metrics_private", message))
+    found = cast("Metrics", request.app.state.metrics)
+    text, content_type = found.exposition(request.headers.get("accept", ""))
+    return Response(text, media_type=content_type, headers={"Cache-Control": "no-store"})
+
+
+def _may_read(request: Request) -> bool:
+    principal = getattr(request.state, "principal", None)
+    if isinstance(principal, Principal):
+        return bool(principal.scopes & {Scope.READ, Scope.ADMIN})
+    return is_local(request)
+
+
+def is_local(request: Request) -> bool:
+    """Tell whether a program on this machine asks, and for itself."""
+    if request.client is None or any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,65 @@
+"""Watches attempts on their way to a worker and back, for the metrics; nothing of them changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from sandgraph.execution.transport import Assignment, OnLines, OnStopped, Transport
+from sandgraph.model.run import AttemptStatus, LogLine, Usage
+from sandgraph.sandbox.spec import Broken, Outcome
+from sandgraph.telemetry.metrics import Metrics
+
+
+class WatchedTransport:
+    """A `Transport` that measures another.
+
+    Args:
+        transport: Does the work.
+        metrics: Take what is measured.
+    """
+
+    def __init__(self, transport: Transport, metrics: Metrics) -> None:
+        self._transport = transport
+        self._metrics = metrics
+
+    async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
+        """See `Transport.perform`."""
+        began = time.monotonic()
+        metrics = self._metrics
+        used = Usage()
+
+        async def lines_came(of: Assignment, lines: Sequence[LogLine]) -> None:
+            await on_lines(of, lines)
+            metrics.printed(len(lines), sum(len(line.text) + 1 for line in lines))
+
+        async def was_stopped(of: Assignment, usage: Usage) -> None:
+            nonlocal used
+            used = usage
+            await on_stopped(of, usage)
+
+        status = AttemptStatus.CANCELLED
+        try:
+            outcome = await self._transport.perform(assignment, lines_came, was_stopped)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            status = AttemptStatus.LOST
+            raise
+        else:
+            used = outcome.usage
+            status = outcome.status if isinstance(outcome, Broken) else AttemptStatus.SUCCEEDED
+            return outcome
+        finally:
+            metrics.attempt_ended(
+                status,
+                took_s=time.monotonic() - began,
+                slot_wait_s=used.queue_s,
+                lease_s=used.start_s,
+                inside_s=used.wall_s,
+            )
+
+    async def end_run(self, run_id: str) -> None:
+        """See `Transport.end_run`."""
+        await self._transport.end_run(run_id)
