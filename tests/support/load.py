@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,13 +76,16 @@ class Load:
         self._until = 0.0
         self.report = Report()
 
-    async def go(self, clients: int, seconds: float, drain_s: float) -> Report:
+    async def go(
+        self, clients: int, seconds: float, drain_s: float, *, meanwhile: Callable[[str], Awaitable[None]] | None = None
+    ) -> Report:
         """Let so many clients work for so long, then wait until every run ended, and look at each.
 
         Args:
             clients: Four of ten start runs, three browse, three tail.
             seconds: How long they do.
             drain_s: How long the runs may take to end afterwards.
+            meanwhile: Is given the graph's id, and runs beside them.
         """
         limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
         async with httpx2.AsyncClient(base_url=self._url, timeout=_MOST_S, limits=limits) as client:
@@ -91,6 +95,8 @@ class Load:
             self._until = time.monotonic() + seconds
             submitting, browsing = clients * 4 // 10, clients * 3 // 10
             async with asyncio.TaskGroup() as group:
+                if meanwhile is not None:
+                    group.create_task(_awaited(meanwhile(self._graph_id)))
                 for number in range(clients):
                     if number < submitting:
                         group.create_task(self._submit(client, number))
@@ -201,3 +207,7 @@ class Load:
     async def _pause(self, seconds: float) -> None:
         left = max(self._until - time.monotonic(), 0)
         await asyncio.sleep(min(seconds * self._random.uniform(0.7, 1.3), left))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
