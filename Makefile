@@ -25,8 +25,10 @@ demo: setup ## Run the code review workflow on a real file and watch it
 serve: setup ## Start the platform on http://127.0.0.1:8000, data in ./data
 	@$(VENV)/sandgraph serve
 
+# What shares neither an engine nor the clock with others runs side by side, then the rest one by one.
 test: setup ## Run every test, against the real Docker engine
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest -m "not docker and not compose and not chaos" -n 2
+	@$(VENV)/python -m pytest -m "docker or compose or chaos"
 
 test-fast: venv ## Run the tests that need no Docker engine, but for the crash matrix
 	@$(VENV)/python -m pytest -m "not docker and not compose and not chaos" -n 2
