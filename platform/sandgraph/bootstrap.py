@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -26,6 +27,7 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import CodeKind
 from sandgraph.store.store import Store
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans, open_spans
 from sandgraph.workflows import builtin_workflows
 
 
@@ -41,6 +43,7 @@ class Platform:
         runs: Takes runs.
         heart: Says that this process is there, and notices if another one took its place.
         metrics: What is counted and measured of all that.
+        spans: What was done when, for a collector of traces.
     """
 
     settings: Settings
@@ -50,6 +53,7 @@ class Platform:
     runs: Dispatcher
     heart: Heart
     metrics: Metrics
+    spans: Spans
 
 
 @asynccontextmanager
@@ -65,7 +69,12 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         EngineUnavailable: The Docker engine does not answer, or lacks the image or the runtime.
     """
     async with AsyncExitStack() as stack:
-        store = await Store.open(settings.data_dir, process_id=new_process_id(), takeover_after_s=settings.lease_s)
+        process_id = new_process_id()
+        spans = open_spans(
+            settings.otel_endpoint, ratio=settings.otel_ratio, attributes={"service.instance.id": process_id}
+        )
+        stack.push_async_callback(asyncio.to_thread, spans.close)
+        store = await Store.open(settings.data_dir, process_id=process_id, takeover_after_s=settings.lease_s)
         stack.push_async_callback(store.close)
         metrics = Metrics(by_tenant=settings.metrics_tenant_label)
         store.watch(metrics.transaction)
@@ -80,13 +89,13 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         worker = Worker(sandboxes, settings.worker_slots)
         facts = sandboxes.facts()
         allowed = runtimes_of(settings, facts)
-        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed, metrics)
+        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed, metrics, spans)
         stack.push_async_callback(runs.close)
         heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
         await runs.start()
         platform = Platform(
-            settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart, metrics
+            settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart, metrics, spans
         )
         metrics.watch(lambda: gauges_of(platform))
         yield platform

@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     metrics_tenant_label: bool = Field(
         default=False, description="Count runs by tenant too: the first hundred by name, all others together."
     )
+    otel_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Collector that takes traces as OTLP over HTTP, such as http://127.0.0.1:4318; none without it.",
+    )
+    otel_ratio: float = Field(
+        1.0, ge=0, le=1, description="Part of the traces that begin here which is recorded; others say it themselves."
+    )
     log_format: str = Field(
         "auto",
         pattern="^(auto|json|console)$",

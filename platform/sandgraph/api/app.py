@@ -15,6 +15,7 @@ from sandgraph.api.routes import code, control, errors, graphs, health, history,
 from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 
 def create_app(
@@ -22,6 +23,7 @@ def create_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
     *,
     metrics: Metrics | None = None,
+    spans: Spans | None = None,
 ) -> FastAPI:
     """Return the HTTP and WebSocket API.
 
@@ -29,6 +31,7 @@ def create_app(
         services: What it works with, by tenant.
         lifespan: Runs around the server's life; whoever made the services starts and ends them there.
         metrics: Of the platform that serves; of the API alone without them.
+        spans: Take what was done when.
     """
     app = Api(
         title="Sandgraph",
@@ -40,7 +43,7 @@ def create_app(
     app.state.services = services
     app.state.metrics = metrics = metrics or Metrics()
     problem.install(app)
-    app.add_middleware(Guard, metrics=metrics)
+    app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
     for routes in (code, runs, history, logs, control, stream, errors, health, metrics_route, graphs):
         app.include_router(routes.router)

@@ -7,15 +7,24 @@ import time
 import uuid
 from contextlib import ExitStack
 
+from opentelemetry.trace import SpanKind
+from starlette.datastructures import Headers
 from starlette.types import Message, Scope
 
 from sandgraph.model.access import Principal
+from sandgraph.telemetry import trace
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 access = logging.getLogger("sandgraph.access")
 
 #: The route of what no route takes: whatever is asked for, there is one name for it.
 NO_ROUTE = "unmatched"
+
+#: Asked for every few seconds, by machines.
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
+
+_FAILED = 500
 
 #: Clients may send any word for one.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -27,9 +36,15 @@ class Exchange:
     Args:
         scope: Of the request or WebSocket; its route is known once it was found.
         metrics: Count it.
+        spans: Take what was done when.
     """
 
-    def __init__(self, scope: Scope, metrics: Metrics | None = None) -> None:
+    def __init__(self, scope: Scope, metrics: Metrics | None = None, spans: Spans | None = None) -> None:
+        self._spans = spans or Spans()
+        self._began_ns = time.time_ns()
+        self._caller = trace.parse(Headers(scope=scope).get(trace.HEADER))
+        #: What the request is in its trace: a part of the caller's, or the first of a new one.
+        self.span = self._own_span(self._caller)
         self._metrics = metrics
         self._first_byte: float | None = None
         self._following = ExitStack()
@@ -40,6 +55,11 @@ class Exchange:
         self._scope = scope
         self._began = time.monotonic()
         self._bytes = 0
+
+    @property
+    def trace_ids(self) -> dict[str, str]:
+        """What lines that are logged meanwhile say of the trace."""
+        return {} if self.span is None else {"trace_id": self.span.trace_id, "span_id": self.span.span_id}
 
     @property
     def route(self) -> str:
@@ -96,7 +116,36 @@ class Exchange:
             "request_id": self.request_id,
             "tenant": self.tenant,
         }
+        self._record()
         access.info("%s %s %s", self.method, path, self.status, extra=about)
+
+    def _own_span(self, caller: trace.SpanRef | None) -> trace.SpanRef | None:
+        if caller is None:
+            return self._spans.root()
+        # Where nobody records it, the caller's own is what runs are part of.
+        return caller.new() if self._spans.is_on else caller
+
+    def _record(self) -> None:
+        # Who only asks whether it lives begins no trace.
+        if self.span is None or not self._spans.is_on or (self._caller is None and self.route in _UNTRACED):
+            return
+        about: dict[str, str | int | float | bool] = {
+            "http.request.method": self.method,
+            "http.route": self.route,
+            "http.response.status_code": self.status,
+        }
+        if self.tenant is not None:
+            about["sandgraph.tenant"] = self.tenant
+        self._spans.record(
+            f"{self.method} {self.route}",
+            self.span,
+            self._caller,
+            self._began_ns,
+            time.time_ns(),
+            about,
+            kind=SpanKind.SERVER,
+            error=f"HTTP {self.status}" if self.is_http and self.status >= _FAILED else None,
+        )
 
     def _follows(self, transport: str) -> None:
         if self._metrics is not None:

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sandgraph.api.exchange import Exchange
 from sandgraph.api.problem import HttpError, respond
 from sandgraph.errors import Problem
-from sandgraph.telemetry import context
+from sandgraph.telemetry import context, trace
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +27,22 @@ class Guard:
     Args:
         app: What it guards.
         metrics: Count what comes.
+        spans: Take what was done when.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None, spans: Spans | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._spans = spans or Spans()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one request or WebSocket."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, self._metrics)
-        with context.bind(request_id=exchange.request_id):
+        exchange = Exchange(scope, self._metrics, self._spans)
+        ids = {"request_id": exchange.request_id, **exchange.trace_ids}
+        with context.bind(**ids), trace.within(exchange.span):
             try:
                 await self._guarded(scope, receive, send, exchange)
             finally:

@@ -20,6 +20,7 @@ from sandgraph.store.records import (
     Reads,
     RunSummary,
 )
+from sandgraph.telemetry.trace import SpanRef
 
 Document = dict[str, object]
 
@@ -71,6 +72,7 @@ def run_summary(run: RunSummary) -> Document:
         "paused": run.paused,
         "forked_from": _forked_from(run),
         "recoveries": run.recoveries,
+        "trace": _trace(run.trace),
     }
 
 
@@ -212,6 +214,7 @@ def record_view(record: JournalRecord) -> Document:
         "stream": record.type if is_line else None,
         "level": level_of(record.type, record.message).value if is_line else None,
         "data": record.data,
+        "trace": _trace(record.trace),
         "final": is_last,
         # What is missing is said at the top: from which number, to which, and why.
         **(record.data if record.kind == "gap" else {}),
@@ -235,6 +238,10 @@ def end_view(run: RunSummary) -> Document:
             data={},
         )
     )
+
+
+def _trace(span: SpanRef | None) -> Document | None:
+    return {"trace_id": span.trace_id, "span_id": span.span_id} if span else None
 
 
 def _node_run(node_run: NodeRunRecord) -> Document:

@@ -81,7 +81,7 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
     with _listen(settings) as listener:
         async with open_platform(settings) as platform:
             config = uvicorn.Config(
-                create_app(services_of(platform), metrics=platform.metrics),
+                create_app(services_of(platform), metrics=platform.metrics, spans=platform.spans),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from sandgraph.errors import Unavailable
 from sandgraph.execution.attempts import Attempts, Lease
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.jobs import RunPlan
+from sandgraph.execution.tracing import record_commits
 from sandgraph.execution.transport import Transport
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import Command, RecordAttempt, ScheduleRetry, ScheduleTimer, StartAttempt, StopAttempt
@@ -28,6 +30,7 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.steps import Taken
 from sandgraph.store.store import Store
+from sandgraph.telemetry.spans import Spans
 
 T = TypeVar("T")
 
@@ -74,6 +77,7 @@ class RunActor:
         bus: Wakes up the journal's readers.
         settings: Of the deployment.
         is_made: Whether the run was made with this past, so that what followed from it last is to be done still.
+        spans: Take what was done when.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root of a run
@@ -88,7 +92,9 @@ class RunActor:
         settings: Settings,
         *,
         is_made: bool = False,
+        spans: Spans | None = None,
     ) -> None:
+        self._spans = spans
         self._plan = plan
         self._lease = lease
         self._store = store
@@ -122,9 +128,9 @@ class RunActor:
         return self._run.status
 
     @property
-    def tenant(self) -> str:
-        """Whose run it is."""
-        return self._plan.tenant
+    def plan(self) -> RunPlan:
+        """What the run pinned, and whose it is."""
+        return self._plan
 
     def tell(
         self,
@@ -214,9 +220,12 @@ class RunActor:
             else:
                 late.append(news)
         if taken:
+            began_ns = time.time_ns()
             await _patient(partial(self._store.apply_all, self._plan.run_id, taken, lease=self._lease.token))
             self._told += len(taken)
             self._bus.publish(self._plan.run_id)
+            if self._spans is not None and self._spans.is_on:
+                record_commits(self._spans, self._plan, taken, began_ns, time.time_ns())
             self._perform([command for step in taken for command in step.commands])
         for news in late:
             await self._record_late(news)

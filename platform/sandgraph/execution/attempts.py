@@ -23,6 +23,7 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import Reads
 from sandgraph.store.store import Store
 from sandgraph.telemetry import context
+from sandgraph.telemetry.trace import attempt_span
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ class Attempts:
     async def _attempt(self, command: StartAttempt) -> None:
         key, number = command.key, command.attempt
         context.add(node=str(key), attempt=number)
+        if (run := self._plan.trace) is not None:
+            context.add(span_id=attempt_span(run, self._plan.run_id, key.path, number).span_id)
         try:
             assignment = self._plan.assignment(command, self._settings)
             outcome: Outcome = await self._transport.perform(assignment, self._on_lines, self._on_stopped)

@@ -28,7 +28,9 @@ from sandgraph.model.state import Json, StateDiff, has_more_values
 from sandgraph.settings import Settings
 from sandgraph.store.records import HandedBack, JournalRecord, RunRecord, RunSummary
 from sandgraph.store.store import Store
+from sandgraph.telemetry import trace
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Dispatcher:
         image: The sandboxes' image, pinned by its digest.
         allowed: The OCI runtimes that a graph may name.
         metrics: Take what is measured.
+        spans: Take what was done when.
     """
 
     def __init__(
@@ -84,13 +87,15 @@ class Dispatcher:
         image: str,
         allowed: Sequence[str] = (),
         metrics: Metrics | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._metrics = metrics = metrics or Metrics()
-        transport = WatchedTransport(transport, metrics)
+        self._spans = spans = spans or Spans()
+        watched = WatchedTransport(transport, metrics, spans)
         self._store = store
         self._settings = settings
         self._bus = Bus()
-        starter = Starter(store, transport, self._bus, settings, image, allowed, metrics)
+        starter = Starter(store, watched, self._bus, settings, image, allowed, metrics, spans)
         self._floor = Floor(store, starter, self._bus, settings, metrics=metrics)
         self._intake = Intake(store, settings, image)
         self._forks = Forks(store, settings, image)
@@ -211,7 +216,8 @@ class Dispatcher:
         try:
             # What is stored is stored in turn: so many of one tenant are never between another and the database.
             async with self._turns.slot(tenant):
-                record, created = await making
+                with trace.within(trace.current() or self._spans.root()):
+                    record, created = await making
             # One that was made before may wait for nobody: whoever handed it in was told that it was not stored.
             is_new = record.owner is None and record.status in {RunStatus.PENDING, RunStatus.RUNNING}
             if created:

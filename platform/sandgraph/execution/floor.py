@@ -272,10 +272,10 @@ class Floor:
         self._actors[run_id] = actor
         for each in self._requests.pop(run_id, ()):
             actor.tell(each.event, done=each.done)
-        context.add(tenant=actor.tenant)
+        context.add(tenant=actor.plan.tenant, trace_id=actor.plan.trace and actor.plan.trace.trace_id)
         await actor.drive()
         if actor.status.is_final:
-            self._metrics.run_ended(actor.status, actor.tenant)
+            await self._starter.ended(run_id, actor.status, actor.plan.tenant)
 
     def _is_cancelled(self, run_id: str) -> bool:
         return any(isinstance(each.event, events.CancelRequested) for each in self._requests.get(run_id, ()))

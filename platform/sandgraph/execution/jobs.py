@@ -14,6 +14,7 @@ from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import NodeRunKey
 from sandgraph.settings import Settings
 from sandgraph.store.records import CodeVersion
+from sandgraph.telemetry.trace import SpanRef, attempt_span
 from sandgraph_runner import protocol
 
 #: Bytes that an outcome may have beyond the state's: for each key its operation's fields, and the conditions' answers.
@@ -32,6 +33,7 @@ class RunPlan:
         tools: Registered tools by name.
         graphs: The graph versions that subgraphs in it run, at any depth, by their ids.
         tenant: Whose it is.
+        trace: Its span; None where it is of no trace.
         tool_sources: The tools as every job gets them.
     """
 
@@ -41,6 +43,7 @@ class RunPlan:
     tools: Mapping[str, CodeVersion]
     graphs: Mapping[str, Blueprint] = field(default_factory=dict)
     tenant: str = DEFAULT_TENANT
+    trace: SpanRef | None = None
     tool_sources: tuple[protocol.Source, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ class RunPlan:
             blueprint.graph.isolation,
             blueprint.graph.runtime,
             self.tenant,
+            None if self.trace is None else attempt_span(self.trace, self.run_id, key.path, command.attempt),
         )
 
     def _source(self, name: str) -> protocol.Source:

@@ -92,7 +92,7 @@ async def load_plan(store: Store, run: RunSummary) -> RunPlan:
     nested = await nested_graphs(store, graph)
     functions, tools = await store.run_code(run.run_id)
     graphs = {graph_id: _blueprint(each) for graph_id, each in nested.items()}
-    return RunPlan(run.run_id, _blueprint(graph), functions, tools, graphs, run.tenant)
+    return RunPlan(run.run_id, _blueprint(graph), functions, tools, graphs, run.tenant, run.trace)
 
 
 def fresh(plan: RunPlan) -> scheduler.Run:

@@ -11,6 +11,7 @@ from sandgraph.execution.actor import RunActor
 from sandgraph.execution.attempts import Lease
 from sandgraph.execution.bus import Bus
 from sandgraph.execution.checkpoints import read_past
+from sandgraph.execution.tracing import record_run
 from sandgraph.execution.transport import Transport
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import RecordRun
@@ -21,6 +22,7 @@ from sandgraph.settings import Settings
 from sandgraph.store.records import RunEvent, RunSummary
 from sandgraph.store.store import Store
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,8 @@ class Starter:
         settings: Of the deployment.
         image: The sandboxes' image, pinned by its digest.
         allowed: The OCI runtimes that a graph may name.
-        metrics: Count the runs that end here.
+        metrics: Count the runs that end.
+        spans: Take what was done when.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Starter:
         image: str,
         allowed: Sequence[str],
         metrics: Metrics,
+        spans: Spans,
     ) -> None:
         self._metrics = metrics
+        self._spans = spans
         self._store = store
         self._transport = transport
         self._bus = bus
@@ -107,6 +112,15 @@ class Starter:
             await self._store.apply(run_id, commands, told=told, lease=lease)
             self._bus.publish(run_id)
 
+    async def ended(self, run_id: str, status: RunStatus, tenant: str) -> None:
+        """Note that a run ended; nothing depends on it."""
+        self._metrics.run_ended(status, tenant)
+        if self._spans.is_on:
+            try:
+                record_run(self._spans, await self._store.run_summary(run_id))
+            except Unavailable:
+                logger.warning("run not traced", extra={"action": "run_not_traced", "run": run_id})
+
     async def give_up(self, run_id: str, error: Exception) -> None:
         """Fail a run that the platform failed to go on with."""
         failure = Failure("internal_error", f"The platform failed to go on with this run: {error}")
@@ -118,7 +132,7 @@ class Starter:
 
     async def _fail(self, run_id: str, failure: Failure) -> None:
         if await self._store.give_up_run(run_id, failure):
-            self._metrics.run_ended(RunStatus.FAILED, await self._store.tenant_of(run_id))
+            await self.ended(run_id, RunStatus.FAILED, await self._store.tenant_of(run_id))
 
     async def _actor(self, run: RunSummary) -> RunActor | None:
         run_id = run.run_id
@@ -133,7 +147,7 @@ class Starter:
                 await self._store.apply(run_id, [ended], lease=lease)
             else:
                 await self._store.give_up_run(run_id, failure, lease=lease)
-            self._metrics.run_ended(RunStatus.FAILED, run.tenant)
+            await self.ended(run_id, RunStatus.FAILED, run.tenant)
             return None
         past = Past(plans.fresh(plan))
         # The journal of one that was told nothing says that it is pending, and nothing else.
@@ -151,10 +165,11 @@ class Starter:
             # Others were interrupted, or wait, before anybody takes them up. One that was called running again and
             # then not claimed, as the database failed, is none either: what it had in progress is lost.
             is_made=run.status is RunStatus.RUNNING and run.recoveries == 0,
+            spans=self._spans,
         )
 
     async def _withdraw(self, run_id: str) -> None:
         record = await self._store.run(run_id)
         failure = Failure("cancelled", "The run was cancelled before it started.")
         await self._store.apply(run_id, [RecordRun(RunStatus.CANCELLED, failure, record.initial_state)])
-        self._metrics.run_ended(RunStatus.CANCELLED, record.tenant)
+        await self.ended(run_id, RunStatus.CANCELLED, record.tenant)

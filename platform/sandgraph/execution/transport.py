@@ -11,6 +11,7 @@ from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.run import LogLine, NodeRunKey, Usage
 from sandgraph.model.state import State
 from sandgraph.sandbox.spec import Outcome
+from sandgraph.telemetry.trace import SpanRef
 from sandgraph_runner.protocol import Job
 
 
@@ -30,6 +31,7 @@ class Assignment:
         isolation: What its sandbox is shared by.
         runtime: The sandbox's OCI runtime; None for the deployment's.
         tenant: Whose the run is.
+        trace: Its span; None where its run is of no trace.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class Assignment:
     isolation: Isolation = Isolation.NODE
     runtime: str | None = None
     tenant: str = DEFAULT_TENANT
+    trace: SpanRef | None = None
 
 
 #: Receives an attempt's printed lines, in order; returns once they are stored.

@@ -1,4 +1,4 @@
-"""Watches attempts on their way to a worker and back, for the metrics; nothing of them changes."""
+"""Watches attempts on their way to a worker and back, for metrics and traces; nothing of them changes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from sandgraph.execution.tracing import record_attempt
 from sandgraph.execution.transport import Assignment, OnLines, OnStopped, Transport
 from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox.spec import Broken, Outcome
 from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
 
 
 class WatchedTransport:
@@ -18,15 +20,17 @@ class WatchedTransport:
     Args:
         transport: Does the work.
         metrics: Take what is measured.
+        spans: Take what was done when.
     """
 
-    def __init__(self, transport: Transport, metrics: Metrics) -> None:
+    def __init__(self, transport: Transport, metrics: Metrics, spans: Spans) -> None:
+        self._spans = spans
         self._transport = transport
         self._metrics = metrics
 
     async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         """See `Transport.perform`."""
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), time.time_ns()
         metrics = self._metrics
         used = Usage()
 
@@ -52,9 +56,13 @@ class WatchedTransport:
             status = outcome.status if isinstance(outcome, Broken) else AttemptStatus.SUCCEEDED
             return outcome
         finally:
+            took_s = time.monotonic() - began
+            if self._spans.is_on:
+                ended_ns = began_ns + round(took_s * 1e9)
+                record_attempt(self._spans, assignment, began_ns, ended_ns, status, used)
             metrics.attempt_ended(
                 status,
-                took_s=time.monotonic() - began,
+                took_s=took_s,
                 slot_wait_s=used.queue_s,
                 lease_s=used.start_s,
                 inside_s=used.wall_s,

@@ -18,6 +18,7 @@ from sandgraph.store import packs, tables
 from sandgraph.store.columns import now
 from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import JournalRecord
+from sandgraph.store.traces import traced
 
 #: Commits that one statement names.
 _NAMED_AT_ONCE = 500
@@ -144,7 +145,7 @@ def read(connection: Connection, run_id: str, after: int, limit: int) -> list[Jo
     found = list(merge(events, logs, key=lambda record: record.seq))
     if not found:
         last_number(connection, run_id)
-    return found
+    return traced(connection, run_id, found)
 
 
 def _events(connection: Connection, run_id: str, after: int, limit: int) -> list[JournalRecord]:

@@ -20,6 +20,7 @@ from sandgraph.store import journal, tables
 from sandgraph.store.columns import now, storable
 from sandgraph.store.log_numbers import first_since
 from sandgraph.store.records import JournalRecord, LogPage
+from sandgraph.store.traces import traced
 from sandgraph.store.truncations import truncations
 
 #: Rows fetched at a time where all that is fetched is shown, and numbers looked at where some are not.
@@ -120,7 +121,7 @@ def page(connection: Connection, run_id: str, query: LogQuery) -> LogPage:
     if run.removed and seen_from < min(run.kept_from - 1, seen_to):
         found.insert(0, gap(seen_from + 1, min(run.kept_from - 1, seen_to), run.removed))
     return LogPage(
-        tuple(found),
+        tuple(traced(connection, run_id, found)),
         next=seen_to,
         previous=seen_from + 1 if seen_from > 0 else None,
         more=seen_from > low if query.newest else seen_to < high,

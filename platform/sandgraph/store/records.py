@@ -12,6 +12,7 @@ from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, StateDiff
+from sandgraph.telemetry.trace import SpanRef, run_span
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class RunSummary:
         forked_from: The run whose history it began with.
         forked_at: Number of the checkpoint at which it goes its own way: of that run, where it was forked; of its own
             last commit of the history, where it was resumed.
+        traceparent: Of the request that made it; None where it is of no trace.
     """
 
     run_id: str
@@ -91,6 +93,12 @@ class RunSummary:
     wake_at: datetime | None = field(default=None, kw_only=True)
     forked_from: str | None = field(default=None, kw_only=True)
     forked_at: int | None = field(default=None, kw_only=True)
+    traceparent: str | None = field(default=None, kw_only=True)
+
+    @property
+    def trace(self) -> SpanRef | None:
+        """The run's span; None where it is of no trace."""
+        return run_span(self.traceparent, self.run_id)
 
     @property
     def is_final(self) -> bool:
@@ -247,6 +255,7 @@ class JournalRecord:
             changed) and ``truncated``. Of a log line: ``elapsed_s``, and whether it was ``cut``. Of a run that was
             interrupted: ``resumes``, where it goes on after the platform's next start.
         scope: The node run's.
+        trace: The span that it is part of, where its run is of a trace: the attempt's, or the run's.
     """
 
     seq: int
@@ -260,6 +269,7 @@ class JournalRecord:
     message: str
     data: Mapping[str, Json]
     scope: str = ""
+    trace: SpanRef | None = None
 
     @property
     def is_end(self) -> bool:

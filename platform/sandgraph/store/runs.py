@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select
@@ -20,6 +20,7 @@ from sandgraph.store.ids import new_id
 from sandgraph.store.node_runs import failure_of
 from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page, RunRecord, RunSummary
+from sandgraph.telemetry import trace
 
 _LIST = "runs"
 
@@ -47,6 +48,7 @@ class NewRun:
         image: The sandbox image it pins.
         idempotency_key: Makes a second request with it the same run.
         fingerprint: Of the request: another one under the same key is refused.
+        traceparent: Of the request; that of whoever makes this.
     """
 
     graph: GraphVersion
@@ -56,6 +58,7 @@ class NewRun:
     image: str
     idempotency_key: str | None = None
     fingerprint: str | None = None
+    traceparent: str | None = field(default_factory=trace.current_traceparent)
 
     def pins(self, run_id: str) -> list[dict[str, object]]:
         """Return the rows of what it pins."""
@@ -123,6 +126,7 @@ def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, o
             "image": new.image,
             "idempotency_key": new.idempotency_key,
             "fingerprint": new.fingerprint,
+            "traceparent": new.traceparent,
             "last_seq": 0,
             "last_commit": 0,
             **more,
@@ -258,4 +262,5 @@ def _fields(row: Row[Any]) -> dict[str, Any]:
         "wake_at": row.wake_at,
         "forked_from": row.forked_from,
         "forked_at": row.forked_at,
+        "traceparent": row.traceparent,
     }

@@ -132,6 +132,7 @@ class RunRow(_Table, table=True):
     forked_at: int | None = Field(description="Number of the checkpoint at which this one goes its own way.")
     logs_kept_from: int = Field(1, sa_column_kwargs=_ONE, description="No line with a lower number is kept.")
     logs_removed: int = Field(0, sa_column_kwargs=_ZERO, description="How many lines there were below that.")
+    traceparent: str | None = Field(sa_type=SafeText, description="Of the request that made it, as W3C writes it.")
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)
     finished_at: datetime | None = Field(sa_type=UtcTime)

@@ -192,6 +192,13 @@ class EventAnswer(Answer):
     status: Literal["accepted", "duplicate"] = Field(description="`duplicate`: the run had this event already.")
 
 
+class TraceAnswer(Answer):
+    """A span, by which it is found where traces are collected."""
+
+    trace_id: str
+    span_id: str
+
+
 class RunSummaryAnswer(Answer):
     """A run, as lists show it."""
 
@@ -209,6 +216,7 @@ class RunSummaryAnswer(Answer):
     paused: bool = Field(description="Whether nothing more is started until it is unpaused.")
     forked_from: ForkedFrom | None = Field(description="Where it was made from another run.")
     recoveries: int = Field(description="How often it was gone on with after the platform had stopped under it.")
+    trace: TraceAnswer | None = Field(description="The run's span, where it is of a trace.")
 
 
 class RunList(Answer):
@@ -406,6 +414,7 @@ class LogRecord(BaseModel):
     stream: Literal["stdout", "stderr"] | None
     level: Level | None
     data: dict[str, object] = Field(description="Of a line: `elapsed_s` in its attempt, and whether it was `cut`.")
+    trace: TraceAnswer | None = Field(description="The span of its attempt, or of the run, where it is of a trace.")
     final: bool = Field(description="Whether it is the run's end.")
 
 

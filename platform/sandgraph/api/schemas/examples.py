@@ -67,6 +67,7 @@ _RUN_OUTCOME: Example = {
     },
     "error": None,
 }
+_TRACE: Example = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
 _RUN_SUMMARY: Example = {
     "run_id": _RUN_ID,
     "graph_id": _GRAPH_ID,
@@ -80,6 +81,7 @@ _RUN_SUMMARY: Example = {
     "paused": False,
     "forked_from": None,
     "recoveries": 0,
+    "trace": _TRACE,
 }
 _RUN_STATUS: Example = {
     **_RUN_SUMMARY,
@@ -155,6 +157,7 @@ _LOG_RECORD: Example = {
     "stream": "stderr",
     "level": "warning",
     "data": {"elapsed_s": 0.004, "cut": False},
+    "trace": _TRACE,
     "final": False,
 }
 _LOG: Example = {

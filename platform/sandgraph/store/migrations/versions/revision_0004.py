@@ -167,6 +167,7 @@ STATEMENTS: tuple[Statement, ...] = (
     "DROP TABLE old_event",
     "ALTER TABLE run ADD COLUMN logs_kept_from INTEGER DEFAULT '1' NOT NULL",
     "ALTER TABLE run ADD COLUMN logs_removed INTEGER DEFAULT '0' NOT NULL",
+    "ALTER TABLE run ADD COLUMN traceparent VARCHAR",
     "CREATE INDEX ix_attempt_run_id_status ON attempt (run_id, status) WHERE status = 'output_limit'",
 )
 
