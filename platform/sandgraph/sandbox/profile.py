@@ -21,6 +21,8 @@ REQUIRED_OF_ENGINE = ("MemoryLimit", "PidsLimit", "CpuCfsQuota")
 #: Nobody: the image's own user too, but the image is not asked.
 _USER = "65534:65534"
 _MIB = 1024 * 1024
+#: A quarter of what a container has by default.
+_CPU_SHARES = 256
 _PAGES_PER_MIB = 256
 #: What gVisor itself takes: measured with a Python that sleeps, 10 MiB and 37 threads.
 _GVISOR_BYTES = 32 * _MIB
@@ -83,6 +85,8 @@ def container_config(image: Image, limits: Limits, labels: Mapping[str, str]) ->
             "Privileged": False,
             # What it may use. The victim of a machine short of memory is a sandbox, not the control plane.
             **resource_limits(limits, image.runtime),
+            # Where all processors are busy, the control plane, the engine and other containers come first.
+            "CpuShares": _CPU_SHARES,
             "OomScoreAdj": 500,
             "OomKillDisable": False,
             # Hard limits equal soft ones. Not nproc: it would count every sandbox's processes together, being one user.

@@ -102,6 +102,8 @@ async def test_what_the_engine_says_of_it(pool: SandboxPool, client: Client, lim
     host, config = found["HostConfig"], found["Config"]
     assert (host["Memory"], host["MemorySwap"]) == (limits.memory_mb * MIB, limits.memory_mb * MIB)
     assert (host["NanoCpus"], host["PidsLimit"]) == (limits.cpus * 10**9, limits.pids)
+    # Less than what other containers have.
+    assert 0 < host["CpuShares"] < 1024
     assert f"size={limits.tmp_mb * MIB}" in host["Tmpfs"]["/tmp"]
     assert (host["NetworkMode"], host["IpcMode"], host["CgroupnsMode"]) == ("none", "private", "private")
     assert (host["ReadonlyRootfs"], host["Privileged"], host["CapDrop"]) == (True, False, ["ALL"])

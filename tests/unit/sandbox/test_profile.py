@@ -35,6 +35,7 @@ def test_the_whole_profile() -> None:
         "MemorySwap": 48 * 2**20,
         "NanoCpus": 250_000_000,
         "PidsLimit": 12,
+        "CpuShares": 256,
         "OomScoreAdj": 500,
         "OomKillDisable": False,
         "Ulimits": [
