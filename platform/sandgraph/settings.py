@@ -102,6 +102,45 @@ class Settings(BaseSettings):
     ceiling_tmp_mb: int = Field(256, ge=1, le=65_536, description="Largest /tmp a node may ask for.")
     ceiling_output_kb: int = Field(16_384, ge=1, le=1_048_576, description="Most output a node may ask for.")
 
+    key_reads_per_minute: int = Field(
+        30_000, ge=0, le=10_000_000, description="Requests a minute that read, of one key or user; 0 is any number."
+    )
+    key_writes_per_minute: int = Field(
+        6_000, ge=0, le=10_000_000, description="Requests a minute that change something, of one key or user."
+    )
+    key_streams_per_minute: int = Field(
+        1_200, ge=0, le=10_000_000, description="Streams a minute that one key or user opens."
+    )
+    tenant_requests_per_minute: int = Field(
+        120_000, ge=0, le=10_000_000, description="Requests a minute of one tenant, of any kind."
+    )
+    address_requests_per_minute: int = Field(
+        1_200, ge=0, le=10_000_000, description="Requests a minute of one address that need no key."
+    )
+    address_failures_per_minute: int = Field(
+        30, ge=0, le=10_000_000, description="Requests a minute of one address whose key or token opens nothing."
+    )
+    max_streams: int = Field(2_000, ge=1, le=100_000, description="Streams at the same time; tenants share them.")
+    key_max_streams: int = Field(
+        1_000, ge=0, le=100_000, description="Streams of one key or user at the same time; 0 is any number."
+    )
+    max_connections: int = Field(4_096, ge=1, le=100_000, description="Connections at the same time.")
+    address_max_connections: int = Field(
+        2_048, ge=0, le=100_000, description="Connections of one address at the same time; 0 is any number."
+    )
+    max_header_kb: int = Field(32, ge=4, le=1_024, description="Largest head of a request: its line and headers.")
+    header_timeout_s: float = Field(15, gt=0, le=3_600, description="Time that a request's head may take to arrive.")
+    body_timeout_s: float = Field(60, gt=0, le=3_600, description="Time that a request's body may take to arrive.")
+    body_min_kb_s: float = Field(
+        1, ge=0, le=1_048_576, description="Least pace of a body after its first five seconds; 0 is any pace."
+    )
+    idle_timeout_s: float = Field(
+        30, gt=0, le=3_600, description="Time that a connection may be open between two requests."
+    )
+    send_timeout_s: float = Field(
+        30, gt=0, le=3_600, description="Time for which an answer waits for a client that does not take it."
+    )
+
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
     metrics_public: bool = Field(

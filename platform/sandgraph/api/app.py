@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from sandgraph.api import problem
 from sandgraph.api.guard import Guard
+from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
+from sandgraph.api.limits.shape import Shape
 from sandgraph.api.openapi import Api
 from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream
 from sandgraph.api.routes import metrics as metrics_route
@@ -24,6 +26,7 @@ def create_app(
     *,
     metrics: Metrics | None = None,
     spans: Spans | None = None,
+    limits: Limits | None = None,
 ) -> FastAPI:
     """Return the HTTP and WebSocket API.
 
@@ -32,6 +35,7 @@ def create_app(
         lifespan: Runs around the server's life; whoever made the services starts and ends them there.
         metrics: Of the platform that serves; of the API alone without them.
         spans: Take what was done when.
+        limits: How often people may ask; without them, as often as they like.
     """
     app = Api(
         title="Sandgraph",
@@ -41,8 +45,13 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
+    app.state.limits = limits
     app.state.metrics = metrics = metrics or Metrics()
     problem.install(app)
+    # The last is the first to be asked.
+    app.add_middleware(FairUse)
+    app.add_middleware(Doorkeeper)
+    app.add_middleware(Shape)
     app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
     for routes in (code, runs, history, logs, control, stream, errors, health, metrics_route, graphs):

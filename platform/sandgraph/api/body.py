@@ -25,8 +25,8 @@ MAX_NESTING = 520
 #: Bodies above this are parsed on a thread, so that other requests go on.
 _LARGE_BYTES = 32 * 1024
 
-#: Seconds that a body may take to arrive.
-_ARRIVAL_S = 60
+#: Seconds for which a body may be as slow as it likes.
+_GRACE_S = 5
 
 #: How many times the limit is read and thrown away, so that the client gets to read why.
 _DRAINED = 4
@@ -48,7 +48,7 @@ def body_of(convert: Callable[[object, Settings], T], *, may_be_empty: bool = Fa
 
     async def read(request: Request, uses: Uses) -> T:
         settings = uses.settings
-        body = await read_body(request, settings.max_body_kb * 1024)
+        body = await read_body(request, settings.max_body_kb * 1024, _Pace(settings))
         if may_be_empty and not body.strip():
             body = b"{}"
 
@@ -60,7 +60,20 @@ def body_of(convert: Callable[[object, Settings], T], *, may_be_empty: bool = Fa
     return read
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+class _Pace:
+    """How long a body may take to arrive: so long in all, and no less than so much a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._seconds = settings.body_timeout_s
+        self._bytes_s = settings.body_min_kb_s * 1024
+
+    def until(self, began: float, received: int) -> float:
+        """Return when more has to be there."""
+        allowed = _GRACE_S + received / self._bytes_s if self._bytes_s else self._seconds
+        return began + min(self._seconds, allowed)
+
+
+async def read_body(request: Request, limit: int, pace: _Pace) -> bytes:
     """Return a request's body.
 
     Raises:
@@ -73,10 +86,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if "expect" in request.headers and announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit, is_unread=True)  # before the client sends it
-    body, dropped = bytearray(), 0
+    body, dropped, received, began = bytearray(), 0, 0, asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(_ARRIVAL_S):
+        async with asyncio.timeout_at(pace.until(began, 0)) as deadline:
             async for chunk in request.stream():
+                received += len(chunk)
+                deadline.reschedule(pace.until(began, received))
                 if dropped or len(body) + len(chunk) > limit:
                     dropped += len(body) + len(chunk)
                     body.clear()
@@ -85,7 +100,7 @@ async def read_body(request: Request, limit: int) -> bytes:
                 else:
                     body += chunk
     except TimeoutError:
-        message = f"The body took longer than {_ARRIVAL_S} s to arrive."
+        message = "The body took too long to arrive."
         raise _refused(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message, is_unread=True) from None
     if dropped:
         raise _too_large(limit)

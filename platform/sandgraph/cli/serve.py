@@ -15,6 +15,8 @@ import uvicorn
 
 from sandgraph import checks
 from sandgraph.api.app import create_app
+from sandgraph.api.limits.connections import protocol_for
+from sandgraph.api.limits.middleware import Limits
 from sandgraph.bootstrap import open_platform, services_of
 from sandgraph.cli.common import AddParser, add_settings, all_settings_of, log_to_stderr
 from sandgraph.errors import ConfigurationError, Conflict
@@ -81,11 +83,15 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
     with _listen(settings) as listener:
         async with open_platform(settings) as platform:
             config = uvicorn.Config(
-                create_app(services_of(platform), metrics=platform.metrics, spans=platform.spans),
+                create_app(
+                    services_of(platform), metrics=platform.metrics, spans=platform.spans, limits=Limits(settings)
+                ),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http=protocol_for(settings),
+                h11_max_incomplete_event_size=settings.max_header_kb * 1024,
                 ws="websockets-sansio",
                 ws_ping_interval=settings.ws_ping_s,
                 ws_max_size=_MESSAGE_BYTES,

@@ -95,7 +95,7 @@ async def test_a_client_that_sends_too_much_gets_to_read_why(port: int) -> None:
 
 @pytest.mark.anyio
 async def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_module, "_ARRIVAL_S", 0.1)
+    monkeypatch.setattr(body_module, "_GRACE_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /nodes/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
     async with asyncio.timeout(20):

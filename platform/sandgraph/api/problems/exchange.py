@@ -88,9 +88,9 @@ PAGES = (
     ),
     of(408)(
         "body_too_slow",
-        "The body took longer than a minute to arrive.",
+        "The body took longer than `SANDGRAPH_BODY_TIMEOUT_S`, or came slower than `SANDGRAPH_BODY_MIN_KB_S`.",
         "Send it again over a better connection, or make it smaller.",
-        "The body took longer than 60 s to arrive.",
+        "The body took too long to arrive.",
         "",
     ),
     of(413)(

@@ -98,7 +98,7 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "The body is not JSON by its headers.",
     422: "A field or parameter is wrong.",
-    429: "Too many runs wait; Retry-After says when to try again.",
+    429: "Too many requests, or too many runs wait; Retry-After says when to try again.",
     500: "Something went wrong inside the platform.",
     503: "A part that is needed does not answer; Retry-After says when to try again.",
 }
@@ -136,7 +136,7 @@ def answers(
                 "description": description,
                 "schema": {"type": "string"},
             }
-    for status in sorted({*failures, 500}):
+    for status in sorted({*failures, 429, 500}):
         described[status] = {
             "description": _DESCRIPTIONS[status],
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},

@@ -1,0 +1,1 @@
+"""Fair use of the API: how often somebody may ask, and how many streams there may be."""
