@@ -13,8 +13,8 @@ from sandgraph.errors import Problem
 #: Bytes of a path: names and ids in it have at most some hundred.
 MAX_PATH_BYTES = 4_096
 
-#: Bytes of a query: a cursor has a thousand at most.
-MAX_QUERY_BYTES = 8_192
+#: Bytes of a query: a cursor has a thousand at most, a scope some thousands.
+MAX_QUERY_BYTES = 16_384
 
 #: Parameters of a query; no route has as many.
 MAX_PARAMETERS = 100

@@ -41,7 +41,7 @@ PAGES = (
         "uri_too_long",
         "The path or the query is longer than any that the API has.",
         "Put what is long into the body.",
-        "A query may have 8192 bytes.",
+        "A query may have 16384 bytes.",
         "",
     ),
     _too_long(
