@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -307,7 +307,7 @@ class FakeRuns:
         done = FakeWriter(1, NodeRunKey("work", 2, "sub#1"), 1)
         return FakeState(data, at, {key: done if key == "done" else FakeWriter(0) for key in data})
 
-    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         self._run(run_id)
         if self.error is not None:
             raise self.error

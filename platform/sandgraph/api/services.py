@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -278,7 +278,7 @@ class Runs(Protocol):
             NotFound: There is no such run, or ``checkpoint``.
         """
 
-    def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+    def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """Yield stored records after that number in order, then live ones, up to the run's end.
 
         Raises:

@@ -221,22 +221,20 @@ def record_view(record: JournalRecord) -> Document:
     }
 
 
-def end_view(run: RunSummary) -> Document:
+def end_record(run: RunSummary) -> JournalRecord:
     """Return the last record of a run that ended, made from the run itself."""
     failure = run.failure
-    return record_view(
-        JournalRecord(
-            seq=run.last_seq,
-            ts=run.finished_at or run.created_at,
-            kind="event",
-            type="run",
-            node=None,
-            iteration=None,
-            attempt=None,
-            status=run.status.value,
-            message=f"The run {run.status}: {failure.message}" if failure else f"The run is {run.status}.",
-            data={},
-        )
+    return JournalRecord(
+        seq=run.last_seq,
+        ts=run.finished_at or run.created_at,
+        kind="event",
+        type="run",
+        node=None,
+        iteration=None,
+        attempt=None,
+        status=run.status.value,
+        message=f"The run {run.status}: {failure.message}" if failure else f"The run is {run.status}.",
+        data={},
     )
 
 

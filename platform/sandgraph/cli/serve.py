@@ -93,6 +93,8 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
                 http=protocol_for(settings),
                 h11_max_incomplete_event_size=settings.max_header_kb * 1024,
                 ws="websockets-sansio",
+                # Compression would take some 300 KB a connection, and do the same work for each that follows a run.
+                ws_per_message_deflate=False,
                 ws_ping_interval=settings.ws_ping_s,
                 ws_max_size=_MESSAGE_BYTES,
                 timeout_graceful_shutdown=_GRACE_S,

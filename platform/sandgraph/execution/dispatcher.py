@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
@@ -19,6 +20,7 @@ from sandgraph.execution.intake import Intake
 from sandgraph.execution.queue import Place
 from sandgraph.execution.replays import Replayed, Replays
 from sandgraph.execution.starting import Starter
+from sandgraph.execution.tails import Tails
 from sandgraph.execution.transport import Transport
 from sandgraph.execution.watched import WatchedTransport
 from sandgraph.model import events
@@ -33,9 +35,6 @@ from sandgraph.telemetry.metrics import Metrics
 from sandgraph.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
-
-#: Records fetched at a time for one follower: with the longest lines there are, some 2 MB.
-_PAGE = 100
 
 #: Runs that are stored at the same time, as they come in.
 _AT_ONCE = 4
@@ -95,6 +94,7 @@ class Dispatcher:
         self._store = store
         self._settings = settings
         self._bus = Bus()
+        self._tails = Tails(store, self._bus)
         starter = Starter(store, watched, self._bus, settings, image, allowed, metrics, spans)
         self._floor = Floor(store, starter, self._bus, settings, metrics=metrics)
         self._intake = Intake(store, settings, image)
@@ -103,7 +103,6 @@ class Dispatcher:
         self._arriving: Counter[str] = Counter()
         self._turns = FairSlots(_AT_ONCE)
         self._accepting = False
-        self._is_closed = False
         self._is_lost = False
 
     async def start(self) -> None:
@@ -124,7 +123,7 @@ class Dispatcher:
         await self._floor.close()
         if not self._is_lost:
             await (self._store.hand_back_runs() if self._settings.resume_runs else self._store.interrupt_runs())
-        self._is_closed = True
+        await self._tails.close()
         self._bus.publish_all()
 
     async def abandon(self) -> None:
@@ -360,23 +359,19 @@ class Dispatcher:
         """Return a run's state; see `read_state`."""
         return await read_state(self._store, run_id, at)
 
-    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """Yield a run's records after number ``after``: first what is stored, then what comes, up to the run's end.
+
+        Where lines are kept no more, a record of the kind ``gap`` stands for them.
 
         A run that goes on after the platform's next start has no end yet: its records stop where the platform does.
 
         Raises:
             NotFound: There is no such run.
         """
-        with self._bus.subscribe(run_id) as news:
-            while True:
-                run = await self._store.run_summary(run_id)
-                while records := await self._store.journal(run_id, after=after, limit=_PAGE):
-                    after = records[-1].seq
-                    yield records
-                if run.is_final or self._is_closed:
-                    return
-                await news.wait()
+        async with aclosing(self._tails.follow(run_id, after)) as records:
+            async for batch in records:
+                yield batch
 
     def facts(self) -> dict[str, int]:
         """Return how many runs are active and how many wait."""

@@ -6,7 +6,8 @@ is. Ids of other tenants fail exactly as ids that never were.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 
 from sandgraph.errors import NotFound
 from sandgraph.execution.catalog import Catalog
@@ -143,11 +144,12 @@ class TenantRuns:
         await self._own(run_id)
         return await self._runs.state(run_id, at)
 
-    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """See `Dispatcher.follow`."""
         await self._own(run_id)
-        async for records in self._runs.follow(run_id, after):
-            yield records
+        async with aclosing(self._runs.follow(run_id, after)) as batches:
+            async for records in batches:
+                yield records
 
     async def _own(self, run_id: str) -> None:
         await own(self._store, run_id, self._tenant)

@@ -19,7 +19,7 @@ from sandgraph.model.state import Json
 from sandgraph.store import journal, tables
 from sandgraph.store.columns import now, storable
 from sandgraph.store.log_numbers import first_since
-from sandgraph.store.records import JournalRecord, LogPage
+from sandgraph.store.records import JournalRecord, LogPage, TailPage
 from sandgraph.store.traces import traced
 from sandgraph.store.truncations import truncations
 
@@ -127,6 +127,17 @@ def page(connection: Connection, run_id: str, query: LogQuery) -> LogPage:
         more=seen_from > low if query.newest else seen_to < high,
         is_final=run.is_final and seen_to == run.last_seq,
     )
+
+
+def tail(connection: Connection, run_id: str, after: int, limit: int) -> TailPage:
+    """Return the records, events and lines, among the ``limit`` numbers that follow ``after``.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    run = _run(connection, run_id)
+    records = journal.read(connection, run_id, after, limit) if after < run.last_seq and limit else []
+    return TailPage(tuple(records), run.last_seq, run.is_final, run.kept_from, run.removed)
 
 
 def gap(first: int, last: int, removed: int) -> JournalRecord:

@@ -270,6 +270,8 @@ class JournalRecord:
     data: Mapping[str, Json]
     scope: str = ""
     trace: SpanRef | None = None
+    #: What readers make of it, for those that come after them.
+    memo: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def is_end(self) -> bool:
@@ -282,6 +284,25 @@ class JournalRecord:
         """Whether it says that an attempt's output ended at its limit, and is not all that it printed."""
         is_attempt = self.kind == "event" and self.type == "attempt"
         return is_attempt and self.status == AttemptStatus.OUTPUT_LIMIT.value
+
+
+@dataclass(frozen=True, slots=True)
+class TailPage:
+    """Records of a run, and where it stands.
+
+    Attributes:
+        records: In order of their numbers.
+        last_seq: The run's last number.
+        is_final: Whether it has ended.
+        kept_from: No line with a lower number is kept.
+        removed: How many there were.
+    """
+
+    records: tuple[JournalRecord, ...]
+    last_seq: int
+    is_final: bool
+    kept_from: int
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from sandgraph.store.records import (
     RunRecord,
     RunSummary,
     StoredEvent,
+    TailPage,
 )
 
 
@@ -119,12 +120,22 @@ class RunReads:
         return await self._database.read(received_events.untold, run_id)
 
     async def journal(self, run_id: str, *, after: int = 0, limit: int = 500) -> list[JournalRecord]:
-        """Return the events and log lines that follow number ``after``, at most ``limit``; none once there are no more.
+        """Return the events and log lines that follow number ``after``, at most ``limit``.
+
+        Where lines are kept no more, their numbers are missing, and a page may have none.
 
         Raises:
             NotFound: There is no run of that id.
         """
         return await self._database.read(journal.read, run_id, after, limit)
+
+    async def tail(self, run_id: str, *, after: int, limit: int) -> TailPage:
+        """Return the records among the ``limit`` numbers that follow ``after``, and where the run stands.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.read(logs.tail, run_id, after, limit)
 
     async def log(self, run_id: str, query: LogQuery) -> LogPage:
         """Return a page of what a run printed; the work for one page is bounded, so that it may be empty.

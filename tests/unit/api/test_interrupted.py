@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -34,7 +34,7 @@ async def run(world: World) -> RunRecord:
 async def test_a_follower_is_told_to_come_back_not_that_the_run_ended(
     world: World, run: RunRecord, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def follow(_: str, after: int) -> AsyncIterator[list[JournalRecord]]:
+    async def follow(_: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         assert after == 0
         yield [record(1, "one"), HANDED_BACK]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,20 +30,14 @@ def run_id(client: TestClient, world: World) -> str:
     journal = world.runs.journals[run_id]
     end = journal.pop()
     journal += [line(2 + i, f"line {i}", "stderr" if i % 3 == 0 else "stdout") for i in range(8)]
-    journal.append(JournalRecord(10, NOW, *_fields(end)))
-    world.runs.records[run_id] = type(end_run := world.runs.records[run_id])(
-        **{name: getattr(end_run, name) for name in end_run.__dataclass_fields__} | {"last_seq": 10}
-    )
+    journal.append(replace(end, seq=10))
+    world.runs.records[run_id] = replace(world.runs.records[run_id], last_seq=10)
     return run_id
 
 
 def line(seq: int, text: str, stream: str = "stdout", *, cut: bool = False) -> JournalRecord:
     data: dict[str, Any] = {"elapsed_s": 0.5, "cut": cut}
     return JournalRecord(seq, NOW, "log", stream, "work", 1, 1, "running", text, data)
-
-
-def _fields(record: JournalRecord) -> tuple[Any, ...]:
-    return tuple(getattr(record, name) for name in list(record.__dataclass_fields__)[2:])
 
 
 def test_a_page_has_lines_with_their_levels_and_leads_on(client: TestClient, run_id: str) -> None:

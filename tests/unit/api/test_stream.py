@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -196,7 +196,7 @@ async def test_a_client_that_takes_nothing_is_given_up_and_never_read_ahead_for(
     monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 0.3)
     produced, ended = 0, False
 
-    async def follow(_run_id: str, _after: int) -> AsyncIterator[list[JournalRecord]]:
+    async def follow(_run_id: str, _after: int) -> AsyncGenerator[list[JournalRecord]]:
         nonlocal produced, ended
         try:
             while True:

@@ -106,4 +106,11 @@ PAGES = (
         "It must be a time as 2026-11-23T12:00:00Z, or a duration as 10m.",
         "since",
     ),
+    _wrong(
+        "not_together",
+        "Two things were asked for that exclude each other.",
+        "Leave one of them out.",
+        "It cannot be asked for live.",
+        "before",
+    ),
 )

@@ -1,4 +1,4 @@
-"""What a run printed: in pages, as text, as a file."""
+"""What a run printed: in pages, as text, as a file, and live."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from sandgraph.api.following import as_event, as_line, one_line, start_of, told
+from sandgraph.api.live import EVENTS, Live
 from sandgraph.api.log_views import log_view, text_of
 from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Reads, RunId, answers, known_id
 from sandgraph.api.schemas.answers import LogPageAnswer
 from sandgraph.api.schemas.logs import MOST_RECORDS, LogParameters
 from sandgraph.api.services import Services
+from sandgraph.errors import InvalidInput
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import LogPage
 
@@ -36,12 +39,27 @@ _FORMS = {
     "text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE},
     # A record a line.
     _LINES: {"schema": {"$ref": "#/components/schemas/LogRecord"}},
+    EVENTS: {
+        "schema": {"type": "string"},
+        "example": 'id: 6\nevent: log\ndata: {"seq": 6, "kind": "log", "message": "nothing to double", "…": "…"}\n\n',
+    },
 }
+
+LastEventId = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[0-9]{1,18}$", description="Of the last server-sent event that was seen: it wins over the query."
+    ),
+]
 
 
 def _described() -> dict[int | str, dict[str, object]]:
     described = answers({200: (LogPageAnswer, "A page, or all of it.")}, 404, 422, 503)
     described[200]["content"] = dict(_FORMS)
+    described[204] = {
+        "description": "The run has ended, and the reader that comes back has seen all of it.",
+        "content": {},
+    }
     described[200]["headers"] = {
         name: {"description": f"`{member}` of the page, where it is text.", "schema": {"type": "string"}}
         for name, member in (("X-Log-Next", "next"), ("X-Log-Previous", "previous"), ("X-Log-More", "more"))
@@ -50,12 +68,20 @@ def _described() -> dict[int | str, dict[str, object]]:
 
 
 @router.get("/graph/logs/{run_id}", summary="Read what a run printed", responses=_described())
-async def read_log(run_id: RunId, query: Annotated[LogParameters, Query()], request: Request, uses: Reads) -> Response:
-    """Read the lines that a run's attempts printed, in a page of JSON or text, or all of them as a file.
+async def read_log(
+    run_id: RunId,
+    query: Annotated[LogParameters, Query()],
+    request: Request,
+    uses: Reads,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Read the lines that a run's attempts printed, in a page of JSON or text, all of them as a file, or live.
 
     All parameters together say which lines; work for one page is bounded, so a page may be empty while `more` is true.
     """
     run_id = known_id("run", run_id)
+    if query.follow or EVENTS in request.headers.get("accept", ""):
+        return await _live(uses, run_id, query, last_event_id)
     if query.download:
         accepted = re.split(r"[\s,;]+", request.headers.get("accept-encoding", ""))
         return await _file(uses, run_id, query, is_packed="gzip" in accepted)
@@ -63,6 +89,22 @@ async def read_log(run_id: RunId, query: Annotated[LogParameters, Query()], requ
     if query.is_text:
         return Response(await asyncio.to_thread(_text, page), headers=_cursors(page), media_type=_TEXT)
     return await asyncio.to_thread(_page, run_id, page)
+
+
+async def _live(uses: Services, run_id: str, query: LogParameters, last_event_id: str | None) -> Response:
+    for name in ("before", "download"):
+        if getattr(query, name):
+            raise InvalidInput.at(name, "not_together", "It cannot be asked for live.")
+    run, wanted = await uses.reader.run_summary(run_id), query.wanted(events=query.events)
+    if last_event_id is None:
+        after = await start_of(uses, run_id, query, wanted)
+    else:
+        after = int(last_event_id)
+        if run.is_final and after >= run.last_seq:
+            # Else it would come back for ever.
+            return Response(status_code=204)
+    records = told(uses, run_id, after, wanted)
+    return Live(records, as_line, _TEXT) if query.format == "text" else Live(records, as_event, EVENTS)
 
 
 def _page(run_id: str, page: LogPage) -> Response:
@@ -88,7 +130,7 @@ def _text(page: LogPage) -> bytes:
 
 
 def _documents(page: LogPage) -> bytes:
-    return "".join(f"{to_json(log_view(record))}\n" for record in page.records).encode("utf-8", "replace")
+    return "".join(f"{one_line(to_json(log_view(record)))}\n" for record in page.records).encode("utf-8", "replace")
 
 
 async def _file(uses: Services, run_id: str, parameters: LogParameters, *, is_packed: bool) -> Response:

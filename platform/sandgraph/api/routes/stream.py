@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from sandgraph.api.following import PlatformStops, as_log, as_record, start_of, told
 from sandgraph.api.problem import describe
 from sandgraph.api.reply import to_json
 from sandgraph.api.routes.common import LARGEST, Reads, known_id
+from sandgraph.api.schemas.logs import StreamParameters, parse_parameters
 from sandgraph.api.services import Services
-from sandgraph.api.views import end_view, record_view
 from sandgraph.errors import InvalidInput, SandgraphError
 
 logger = logging.getLogger(__name__)
@@ -50,23 +50,34 @@ class _Line:
         self._websocket = websocket
         self._turn = asyncio.Lock()
 
-    async def say(self, text: str) -> None:
+    async def say(self, *texts: str) -> None:
+        loop = asyncio.get_running_loop()
         async with self._turn:
             try:
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await self._websocket.send_text(text)
+                async with asyncio.timeout(SEND_TIMEOUT_S) as patience:
+                    began = loop.time()
+                    for text in texts:
+                        await self._websocket.send_text(text)
+                        if loop.time() - began > 1:
+                            # Each has its time, however many there are.
+                            began = loop.time()
+                            patience.reschedule(began + SEND_TIMEOUT_S)
             except TimeoutError:
                 raise _Closing(_TRY_LATER, "too slow; reconnect with ?after=") from None
 
 
 @router.websocket("/graph/ws/{run_id}")
 async def follow_run(websocket: WebSocket, run_id: str, uses: Reads) -> None:
-    """Send a run's records after ``?after=N``; answer ``ping`` with ``pong``; close with 1000 after the run's end."""
+    """Send a run's records after ``?after=N``, or those that the other parameters name; answer ``ping`` with ``pong``.
+
+    After the run's end it closes with 1000.
+    """
     await websocket.accept()
     line = _Line(websocket)
     try:
-        after = _after(websocket.query_params.get("after"))
-        await _converse(websocket, line, uses, known_id("run", run_id), after)
+        _after(websocket.query_params.get("after"))
+        parameters = parse_parameters(StreamParameters, websocket.query_params)
+        await _converse(websocket, line, uses, known_id("run", run_id), parameters)
         closing = _Closing(_NORMAL, "the run ended")
     except SandgraphError as error:
         closing = await _tell(line, error)
@@ -85,9 +96,11 @@ async def follow_run(websocket: WebSocket, run_id: str, uses: Reads) -> None:
             return
 
 
-async def _converse(websocket: WebSocket, line: _Line, uses: Services, run_id: str, after: int) -> None:
+async def _converse(
+    websocket: WebSocket, line: _Line, uses: Services, run_id: str, parameters: StreamParameters
+) -> None:
     """Send and listen at the same time, until the run ended or the client is gone; leave nothing behind."""
-    sending = asyncio.create_task(_send(line, uses, run_id, after))
+    sending = asyncio.create_task(_send(line, uses, run_id, parameters))
     listening = asyncio.create_task(_listen(websocket, line))
     try:
         await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -100,27 +113,19 @@ async def _converse(websocket: WebSocket, line: _Line, uses: Services, run_id: s
         await asyncio.gather(sending, listening, return_exceptions=True)
 
 
-async def _send(line: _Line, uses: Services, run_id: str, after: int) -> None:
-    run = await uses.reader.run_summary(run_id)
-    # A number that the run has not reached would hide its end.
-    after = min(after, run.last_seq)
-    if not (run.is_final and after == run.last_seq):
-        records = uses.runs.follow(run_id, after)
-        try:
-            async for batch in records:
-                for record in batch:
-                    await line.say(to_json(record_view(record)))
-                    if record.is_end:
-                        return
-        finally:
-            if isinstance(records, AsyncGenerator):
-                await records.aclose()
-    # The client has seen the end, or the journal has lost it: it is told all the same.
-    run = await uses.reader.run_summary(run_id)
-    if not run.is_final:
-        raise _Closing(_RESTART, "the platform stops; reconnect with ?after=")
-    ends = [each for each in await uses.reader.journal(run_id, after=run.last_seq - 1, limit=1) if each.is_end]
-    await line.say(to_json(record_view(ends[0]) if ends else end_view(run)))
+async def _send(line: _Line, uses: Services, run_id: str, parameters: StreamParameters) -> None:
+    wanted = parameters.wanted(events=parameters.events)
+    shown = as_record if parameters.events else as_log
+    after = await start_of(uses, run_id, parameters, wanted)
+    try:
+        async with aclosing(told(uses, run_id, after, wanted)) as batches:
+            async for batch in batches:
+                texts = list(map(shown, batch))
+                # What is on its way to a slow client is nothing else any more.
+                del batch
+                await line.say(*texts)
+    except PlatformStops:
+        raise _Closing(_RESTART, "the platform stops; reconnect with ?after=") from None
 
 
 async def _listen(websocket: WebSocket, line: _Line) -> None:
@@ -151,9 +156,6 @@ async def _tell(line: _Line, error: Exception) -> _Closing:
     return _Closing(_PRIVATE + status if status < 500 else _INTERNAL, str(members["code"]))  # noqa: PLR2004 - ours
 
 
-def _after(text: str | None) -> int:
-    if text is None:
-        return 0
-    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST:
+def _after(text: str | None) -> None:
+    if text is not None and not (re.fullmatch(r"[0-9]{1,19}", text) and int(text) <= LARGEST):
         raise InvalidInput.at("after", "out_of_range", "It must be an integer from 0: the last number that was seen.")
-    return int(text)

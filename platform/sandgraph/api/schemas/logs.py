@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from sandgraph.api.schemas.validation import from_pydantic
+from sandgraph.errors import InvalidInput
 from sandgraph.model.log_filter import Level, LogFilter
 from sandgraph.store.logs import LogQuery
 
@@ -109,6 +112,9 @@ class LogParameters(RecordParameters):
     format: Literal["json", "text"] | None = Field(
         default=None, description="`json`, the default of pages, or `text`, that of downloads."
     )
+    follow: bool = Field(
+        default=False, description="Live up to the run's end, as server-sent events or as text; or by `Accept`."
+    )
     download: bool = Field(default=False, description="All of it as a file, and not a page; JSON is one record a line.")
 
     @property
@@ -126,3 +132,24 @@ class LogParameters(RecordParameters):
             limit=self.tail or self.limit,
             newest=self.tail is not None or (self.before is not None and self.after == 0 and self.since is None),
         )
+
+
+class StreamParameters(RecordParameters):
+    """Which records a WebSocket is told."""
+
+    events: bool = Field(default=True, description="Whether the journal's events are told between the lines.")
+
+
+P = TypeVar("P", bound=BaseModel)
+
+
+def parse_parameters(model: type[P], given: Mapping[str, str]) -> P:
+    """Read the parameters that a model knows, and pass over others.
+
+    Raises:
+        InvalidInput: Everything that is wrong with them.
+    """
+    try:
+        return model.model_validate({name: given[name] for name in model.model_fields if name in given})
+    except ValidationError as invalid:
+        raise InvalidInput(from_pydantic(invalid.errors(include_url=False, include_input=False))) from None
