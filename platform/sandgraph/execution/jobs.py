@@ -45,6 +45,7 @@ class RunPlan:
     tenant: str = DEFAULT_TENANT
     trace: SpanRef | None = None
     tool_sources: tuple[protocol.Source, ...] = field(init=False)
+    _sources: dict[str, protocol.Source] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make once what every job has."""
@@ -107,10 +108,13 @@ class RunPlan:
         )
 
     def _source(self, name: str) -> protocol.Source:
-        version = self.functions.get(name)
-        if version is None:
-            raise Conflict(f"The run has no function {name!r}.", code="function_not_pinned")
-        return protocol.Source(version.name, version.code)
+        source = self._sources.get(name)
+        if source is None:
+            version = self.functions.get(name)
+            if version is None:
+                raise Conflict(f"The run has no function {name!r}.", code="function_not_pinned")
+            source = self._sources[name] = protocol.Source(version.name, version.code)
+        return source
 
     def _condition(self, condition: Condition) -> protocol.Condition:
         if condition.function is not None:

@@ -15,7 +15,7 @@ from sandgraph.execution.transport import Assignment, OnLines, OnStopped
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, Usage
 from sandgraph.model.state import State, has_more_values
 from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandbox, Sandboxes, Succeeded
-from sandgraph_runner.protocol import Job
+from sandgraph_runner.protocol import Job, Source
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Worker:
     def __init__(self, sandboxes: Sandboxes, slots: int) -> None:
         self._sandboxes = sandboxes
         self._slots = FairSlots(slots)
+        #: Those of the last job, which are most often the next one's too, and their characters.
+        self._tools: tuple[tuple[Source, ...], int] = (), 0
 
     async def perform(self, assignment: Assignment, on_lines: OnLines, on_stopped: OnStopped) -> Outcome:
         """See `Transport.perform`."""
@@ -64,7 +66,7 @@ class Worker:
         state = encode_state(assignment.state)
         if failure := _too_large(what, len(state), assignment):
             return Broken(AttemptStatus.RESULT_INVALID, failure, Usage())
-        size = _code_size(assignment.job)
+        size = self._code_size(assignment.job)
         if size > _MAX_CODE_CHARACTERS:
             message = (
                 f"Its function, conditions and tools have {size} characters; an attempt takes {_MAX_CODE_CHARACTERS}."
@@ -98,6 +100,14 @@ class Worker:
                 return Broken(AttemptStatus.RESULT_INVALID, failure, outcome.usage)
         return outcome
 
+    def _code_size(self, job: Job) -> int:
+        if job.tools is not self._tools[0]:
+            self._tools = job.tools, sum(len(tool.code) for tool in job.tools)
+        conditions = [each for each in (job.before, job.again, *job.after) if each]
+        sources = [job.function, *(condition.function for condition in conditions)]
+        expressions = sum(len(condition.expression or "") for condition in conditions)
+        return self._tools[1] + expressions + sum(len(source.code) for source in sources if source)
+
 
 class _Progress:
     """How far an attempt has come, and what it used until now, whatever may end it."""
@@ -127,16 +137,13 @@ class _Progress:
         return replace(used or self.used(), queue_s=slot_at - self._began, start_s=sandbox_at - slot_at)
 
 
+# States are JSON, in which nothing holds itself; and to make an encoder takes longer than a short state.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+
+
 def encode_state(state: State) -> bytes:
     """Return the JSON text of a state, as sandboxes get it and as its size is counted."""
-    return json.dumps(state, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _code_size(job: Job) -> int:
-    conditions = [each for each in (job.before, job.again, *job.after) if each]
-    sources = [job.function, *job.tools, *(condition.function for condition in conditions)]
-    expressions = sum(len(condition.expression or "") for condition in conditions)
-    return expressions + sum(len(source.code) for source in sources if source)
+    return _ENCODER.encode(state).encode()
 
 
 def _lost(message: str, usage: Usage) -> Broken:

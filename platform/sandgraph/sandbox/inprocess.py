@@ -53,6 +53,7 @@ class InProcessSandboxes:
     def __init__(self, callables: Callables | None = None) -> None:
         self._callables: Callables = {} if callables is None else callables
         self._threads = _Threads()
+        self._tools = _Tools()
         self._leased = 0
         self._is_open = False
 
@@ -83,7 +84,9 @@ class InProcessSandboxes:
             raise EngineUnavailable("The in-process sandboxes are not open.")
         self._leased += 1
         try:
-            yield _Stand(f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits, self._threads)
+            yield _Stand(
+                f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits, self._threads, self._tools
+            )
         finally:
             self._leased -= 1
 
@@ -96,11 +99,12 @@ class InProcessSandboxes:
 
 
 class _Stand:
-    def __init__(self, name: str, callables: Callables, limits: Limits, threads: _Threads) -> None:
+    def __init__(self, name: str, callables: Callables, limits: Limits, threads: _Threads, tools: _Tools) -> None:
         self._name = name
         self._callables = callables
         self._limits = limits
         self._threads = threads
+        self._tools = tools
         self._is_used = False
         self._usage: Callable[[], Usage] = Usage
 
@@ -109,7 +113,7 @@ class _Stand:
         return self._name
 
     async def execute(self, job: Job, state: bytes, *, timeout_s: float, on_log: OnLog) -> Outcome:
-        live = self._live(_sources(job))
+        live = self._live(_own_sources(job), self._tools.by_name(job.tools))
         run = _Running(lambda: run_job(job, state, callables=live), job, self._name)
         ended = await self._finish(run, job, timeout_s, on_log)
         if isinstance(ended, Broken):
@@ -124,7 +128,7 @@ class _Stand:
         return answers.succeeded(usage)
 
     async def check(self, check: Check, *, timeout_s: float) -> Sequence[CheckProblem] | Broken:
-        live = self._live(check.sources)
+        live = self._live(check.sources, {})
         run = _Running(lambda: run_check(check, callables=live), check, self._name)
         ended = await self._finish(run, check, timeout_s, _drop)
         if isinstance(ended, Broken):
@@ -134,11 +138,13 @@ class _Stand:
     def usage(self) -> Usage:
         return self._usage()
 
-    def _live(self, sources: Sequence[Source]) -> dict[str, Callable[..., Any]]:
-        # By their names first: every job comes with all tools there are, and to tell sources apart reads their code.
-        names = {source.name for source in self._callables}
-        named = (source for source in sources if source.name in names)
-        return {source.name: self._callables[source] for source in named if source in self._callables}
+    def _live(self, own: Sequence[Source], tools: Mapping[str, Source]) -> dict[str, Callable[..., Any]]:
+        # By their names first: to tell sources apart reads their code.
+        return {
+            source.name: function
+            for source, function in self._callables.items()
+            if tools.get(source.name) == source or any(each.name == source.name and each == source for each in own)
+        }
 
     def _reported(self, reason: Reason, body: bytes, bounds: Job | Check, usage: Usage) -> Broken:
         return verdict.reported(Report(reason=reason), body, self._limits, bounds.max_output_bytes, usage)
@@ -224,7 +230,7 @@ class _Running(Generic[T]):
         self._lines: list[LogLine] = []
         self._ended: list[T | BaseException] = []
         self._is_over = False
-        self._news = asyncio.Event()
+        self._listening: asyncio.Future[None] | None = None
         self.printer = Printer(
             lambda line: self._tell(lambda: self._lines.append(line)),
             lambda: time.monotonic() - self._began,
@@ -236,22 +242,21 @@ class _Running(Generic[T]):
 
     async def listen(self, timeout_s: float, on_log: OnLog) -> T | BaseException | None:
         """Return what the work returned or, though it should not, raised; None at the deadline or the output limit."""
-        deadline = self._began + timeout_s
-        while True:
-            lines, self._lines = self._lines, []
-            if lines:
-                await on_log(lines)
-            elif self._ended:
-                return self._ended[0]
-            elif self._is_over:
-                return None
-            else:
-                self._news.clear()
-                try:
-                    async with asyncio.timeout(deadline - time.monotonic()):
-                        await self._news.wait()
-                except TimeoutError:
-                    self._give_up()
+        timer = self._loop.call_later(self._began + timeout_s - time.monotonic(), self._take, self._give_up)
+        try:
+            while True:
+                lines, self._lines = self._lines, []
+                if lines:
+                    await on_log(lines)
+                elif self._ended:
+                    return self._ended[0]
+                elif self._is_over:
+                    return None
+                else:
+                    self._listening = self._loop.create_future()
+                    await self._listening
+        finally:
+            timer.cancel()
 
     def usage(self) -> Usage:
         """Tell what is known."""
@@ -281,14 +286,27 @@ class _Running(Generic[T]):
 
     def _take(self, note: Callable[[], None]) -> None:
         note()
-        self._news.set()
+        if self._listening is not None and not self._listening.done():
+            self._listening.set_result(None)
 
 
-def _sources(job: Job) -> list[Source]:
+class _Tools:
+    """The tools of the last job, which are most often the next one's too: every job comes with all that there are."""
+
+    def __init__(self) -> None:
+        self._tools: tuple[Source, ...] = ()
+        self._by_name: Mapping[str, Source] = {}
+
+    def by_name(self, tools: tuple[Source, ...]) -> Mapping[str, Source]:
+        if tools is not self._tools:
+            self._tools, self._by_name = tools, {tool.name: tool for tool in tools}
+        return self._by_name
+
+
+def _own_sources(job: Job) -> list[Source]:
+    """Return the sources of a job but its tools."""
     conditions = [each for each in (job.before, job.again, *job.after) if each is not None]
-    return [
-        source for source in (job.function, *job.tools, *(each.function for each in conditions)) if source is not None
-    ]
+    return [source for source in (job.function, *(each.function for each in conditions)) if source is not None]
 
 
 async def _drop(_lines: Sequence[LogLine]) -> None:

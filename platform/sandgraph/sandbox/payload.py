@@ -240,7 +240,7 @@ def _problem(entry: object, count: int) -> CheckProblem:
 def _object(data: bytes | str) -> dict[str, object]:
     try:
         text = data if isinstance(data, str) else data.decode()
-        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -308,3 +308,7 @@ def _is_deeper(values: list[object], limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+# Made once: to make one takes as long as to read a short outcome.
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant)
