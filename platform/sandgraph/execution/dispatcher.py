@@ -247,15 +247,18 @@ class Dispatcher:
         try:
             async with asyncio.timeout(timeout_s):
                 with self._bus.subscribe(run_id) as news:
-                    while self._floor.has(run_id) or not await self._is_left(run_id):
+                    while True:
+                        # What happens meanwhile is news, too, and nothing to wake up for.
+                        await self._floor.left(run_id)
+                        if not self._floor.has(run_id):
+                            run = await self._store.run(run_id)
+                            # Nobody works on it: for good, or until the platform's next start; or it only waits.
+                            if run.is_final or not self._accepting:
+                                return run
                         await news.wait()
         except TimeoutError:
             pass
         return await self._store.run(run_id)
-
-    async def _is_left(self, run_id: str) -> bool:
-        """Tell of a run that nobody works on whether that is for good, or until the platform's next start."""
-        return not self._accepting or (await self._store.run_summary(run_id)).is_final
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Cancel a run: its containers are killed at once, and nothing they still say counts.

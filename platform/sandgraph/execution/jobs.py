@@ -22,6 +22,24 @@ _OUTCOME_OVERHEAD = 64 * 1024
 _OPERATION_OVERHEAD = 40
 
 
+class _Tools:
+    """The tools of the last run, which are most often the next one's too; jobs then have them in common."""
+
+    def __init__(self) -> None:
+        self._known: tuple[list[CodeVersion], tuple[protocol.Source, ...]] = [], ()
+
+    def sources(self, tools: Mapping[str, CodeVersion]) -> tuple[protocol.Source, ...]:
+        versions = list(tools.values())
+        known, sources = self._known
+        if versions != known:
+            sources = tuple(protocol.Source(tool.name, tool.code) for tool in versions)
+            self._known = versions, sources
+        return sources
+
+
+_TOOLS = _Tools()
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """What a run pinned when it was accepted: graphs, their topologies, and the code behind every name.
@@ -49,8 +67,7 @@ class RunPlan:
 
     def __post_init__(self) -> None:
         """Make once what every job has."""
-        sources = tuple(protocol.Source(tool.name, tool.code) for tool in self.tools.values())
-        object.__setattr__(self, "tool_sources", sources)
+        object.__setattr__(self, "tool_sources", _TOOLS.sources(self.tools))
 
     def blueprint(self, graph_id: str | None) -> Blueprint:
         """Return a graph that the run is in; None stands for its own."""

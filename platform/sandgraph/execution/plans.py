@@ -12,11 +12,15 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.progress import Blueprint
 from sandgraph.model.topology import analyse
 from sandgraph.settings import Settings
+from sandgraph.store.known import Recent
 from sandgraph.store.records import GraphVersion, RunSummary
 from sandgraph.store.store import Store
 
 #: Graphs inside each other, the outermost among them.
 MAX_DEPTH = 8
+
+#: Of graph versions that were run last, which never change.
+_BLUEPRINTS = Recent[str, Blueprint](64)
 
 #: Nodes of all graphs inside each other, as a multiple of what one may have.
 _NESTED = 10
@@ -91,8 +95,8 @@ async def load_plan(store: Store, run: RunSummary) -> RunPlan:
     graph = (await store.graph(run.graph_id)).graph
     nested = await nested_graphs(store, graph)
     functions, tools = await store.run_code(run.run_id)
-    graphs = {graph_id: _blueprint(each) for graph_id, each in nested.items()}
-    return RunPlan(run.run_id, _blueprint(graph), functions, tools, graphs, run.tenant, run.trace)
+    graphs = {graph_id: _blueprint(graph_id, each) for graph_id, each in nested.items()}
+    return RunPlan(run.run_id, _blueprint(run.graph_id, graph), functions, tools, graphs, run.tenant, run.trace)
 
 
 def fresh(plan: RunPlan) -> scheduler.Run:
@@ -106,11 +110,16 @@ def refusal(plan: RunPlan, allowed: Sequence[str]) -> str | None:
     return next((message for each in graphs if (message := runtimes.refusal(each.graph, allowed))), None)
 
 
-def _blueprint(graph: Graph) -> Blueprint:
+def _blueprint(graph_id: str, graph: Graph) -> Blueprint:
+    known = _BLUEPRINTS.get(graph_id)
+    if known is not None and known.graph is graph:
+        return known
     topology = analyse(graph)
     if isinstance(topology, list):
         raise InvalidInput(topology)
-    return Blueprint(graph, topology)
+    made = Blueprint(graph, topology)
+    _BLUEPRINTS.keep(graph_id, made)
+    return made
 
 
 def _named(graph: Graph) -> list[str]:

@@ -19,7 +19,7 @@ from sandgraph.model.event_document import to_document
 from sandgraph.model.replay import Past
 from sandgraph.model.run import Failure, RunStatus
 from sandgraph.settings import Settings
-from sandgraph.store.records import RunEvent, RunSummary
+from sandgraph.store.records import RunEvent, RunRecord
 from sandgraph.store.store import Store
 from sandgraph.telemetry.metrics import Metrics
 from sandgraph.telemetry.spans import Spans
@@ -71,6 +71,9 @@ class Starter:
             Conflict: The run is not ours to work on (see `NOT_OURS`).
             Unavailable: The database does not answer.
         """
+        taken = None if is_cancelled() else await self._store.take_pending_run(run_id, self._store.process_id)
+        if taken is not None:
+            return await self._actor(*taken)
         run = await self._store.run_summary(run_id)
         if run.is_final:
             # Its end was stored, and nobody heard of it.
@@ -80,16 +83,15 @@ class Starter:
             await self._store.hand_back_run(run_id)
             run = await self._store.run_summary(run_id)
         if run.status is RunStatus.PENDING:
-            if is_cancelled():
-                await self._withdraw(run_id)
-                return None
-            return await self._actor(run)
+            await self._withdraw(run_id)
+            return None
         if run.status is RunStatus.INTERRUPTED:
             if not await self._store.resume_run(run_id, self._settings.max_recoveries, self._image):
                 return None
             self._bus.publish(run_id)
         try:
-            return await self._actor(run)
+            lease = await self._store.claim_run(run_id, self._store.process_id)
+            return await self._actor(await self._store.run(run_id), lease)
         except Unavailable:
             raise
         except Exception as error:
@@ -134,16 +136,14 @@ class Starter:
         if await self._store.give_up_run(run_id, failure):
             await self.ended(run_id, RunStatus.FAILED, await self._store.tenant_of(run_id))
 
-    async def _actor(self, run: RunSummary) -> RunActor | None:
+    async def _actor(self, run: RunRecord, lease: int) -> RunActor | None:
         run_id = run.run_id
-        lease = await self._store.claim_run(run_id, self._store.process_id)
-        record = await self._store.run(run_id)
-        plan = await plans.load_plan(self._store, record)
+        plan = await plans.load_plan(self._store, run)
         if message := plans.refusal(plan, self._runtimes):
             # Stored when the deployment had it.
             failure = Failure(runtimes.CODE, message)
             if run.status is RunStatus.PENDING:
-                ended = RecordRun(RunStatus.FAILED, failure, record.initial_state)
+                ended = RecordRun(RunStatus.FAILED, failure, run.initial_state)
                 await self._store.apply(run_id, [ended], lease=lease)
             else:
                 await self._store.give_up_run(run_id, failure, lease=lease)
@@ -152,10 +152,10 @@ class Starter:
         past = Past(plans.fresh(plan))
         # The journal of one that was told nothing says that it is pending, and nothing else.
         if run.status is not RunStatus.PENDING or run.last_seq > 1:
-            past = await read_past(self._store, record, past)
+            past = await read_past(self._store, run, past)
         return RunActor(
             plan,
-            record.initial_state,
+            run.initial_state,
             past,
             Lease(lease),
             self._store,

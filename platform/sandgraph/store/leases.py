@@ -8,8 +8,9 @@ from sqlalchemy import Connection, bindparam, false, func, literal_column, null,
 
 from sandgraph.errors import Conflict
 from sandgraph.model.run import RunStatus
-from sandgraph.store import journal, received_events, tables
+from sandgraph.store import journal, received_events, runs, tables
 from sandgraph.store.prepared import Prepared
+from sandgraph.store.records import RunRecord
 
 _RUN = tables.run.c
 
@@ -33,6 +34,14 @@ def claim(connection: Connection, run_id: str, owner: str) -> int:
         journal.last_number(connection, run_id)
         raise Conflict(f"The run {run_id} has ended: nobody can work on it any more.", code="run_ended")
     return int(lease)
+
+
+def take_pending(connection: Connection, run_id: str, owner: str) -> tuple[RunRecord, int] | None:
+    """Give a pending run to somebody, and return it and the lease; None where it is not pending."""
+    if runs.status(connection, run_id) is not RunStatus.PENDING:
+        return None
+    lease = claim(connection, run_id, owner)
+    return runs.get(connection, run_id), lease
 
 
 def park(connection: Connection, run_id: str, lease: int, wake_at: datetime | None) -> bool:

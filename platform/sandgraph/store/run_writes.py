@@ -103,6 +103,14 @@ class RunWrites:
         """
         return await self._database.write(leases.claim, run_id, owner)
 
+    async def take_pending_run(self, run_id: str, owner: str) -> tuple[RunRecord, int] | None:
+        """As `claim_run`, of a run that is pending; return it and the lease, and None of any other.
+
+        Raises:
+            NotFound: There is no run of that id.
+        """
+        return await self._database.write(leases.take_pending, run_id, owner)
+
     async def park_run(self, run_id: str, lease: int, wake_at: datetime | None) -> bool:
         """Let a run that waits do so with nobody working on it; tell whether it does.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select
+from sqlalchemy import ColumnDefault, Connection, Row, Select, bindparam, func, insert, select
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.model.commands import RecordRun
@@ -29,9 +29,15 @@ _RUN = select(tables.run).where(tables.run.c.id == bindparam("run_id"))
 _STATES = select(tables.run_state.c.kind, tables.run_state.c.state).where(
     tables.run_state.c.run_id == bindparam("run_id")
 )
-_INSERT_RUN = insert(tables.run)
+_STATUS = Prepared(select(tables.run.c.status).where(tables.run.c.id == bindparam("run_id")))
+_INSERT_RUN = Prepared(insert(tables.run))
 _INSERT_STATE = Prepared(insert(tables.run_state))
 _INSERT_PINS = Prepared(insert(tables.run_code))
+
+#: What the row of a run has where nothing else is said.
+_BLANK = {
+    column.name: column.default.arg if isinstance(column.default, ColumnDefault) else None for column in tables.run.c
+}
 
 _BEGUN = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.INTERRUPTED)
 
@@ -115,23 +121,22 @@ def known_by(connection: Connection, new: NewRun) -> RunRecord | None:
 
 def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, object]) -> None:
     """Store the row of a run, pending unless there is ``more`` to say, its initial state and its pins."""
-    connection.execute(
-        _INSERT_RUN,
-        {
-            "id": run_id,
-            "tenant": new.graph.tenant,
-            "graph_id": new.graph.graph_id,
-            "graph_name": new.graph.name,
-            "status": RunStatus.PENDING.value,
-            "image": new.image,
-            "idempotency_key": new.idempotency_key,
-            "fingerprint": new.fingerprint,
-            "traceparent": new.traceparent,
-            "last_seq": 0,
-            "last_commit": 0,
-            **more,
-        },
-    )
+    row = {
+        **_BLANK,
+        "id": run_id,
+        "tenant": new.graph.tenant,
+        "graph_id": new.graph.graph_id,
+        "graph_name": new.graph.name,
+        "status": RunStatus.PENDING.value,
+        "image": new.image,
+        "idempotency_key": new.idempotency_key,
+        "fingerprint": new.fingerprint,
+        "traceparent": new.traceparent,
+        "last_seq": 0,
+        "last_commit": 0,
+        **more,
+    }
+    _INSERT_RUN.run(connection, [row])
     initial = {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
     _INSERT_STATE.run(connection, [initial])
     _INSERT_PINS.run(connection, new.pins(run_id))
@@ -143,6 +148,14 @@ def get(connection: Connection, run_id: str) -> RunRecord:
     found = connection.execute(_STATES, {"run_id": run_id})
     states = {kind: state for kind, state in found}  # noqa: C416 - rows are no pairs to a type checker
     return RunRecord(**_fields(row), initial_state=states["initial"], final_state=states.get("final"))
+
+
+def status(connection: Connection, run_id: str) -> RunStatus:
+    """Return the status of a run."""
+    found = _STATUS.scalar(connection, {"run_id": run_id})
+    if found is None:
+        raise NotFound("run", run_id)
+    return RunStatus(found)
 
 
 def summary(connection: Connection, run_id: str) -> RunSummary:
