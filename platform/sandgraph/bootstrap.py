@@ -16,10 +16,13 @@ from pathlib import Path
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services, ServicesFor
 from sandgraph.execution.catalog import Catalog
+from sandgraph.execution.deliveries import Deliverer
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.heart import Heart
+from sandgraph.execution.posting import Poster
 from sandgraph.execution.runtimes import runtimes_of
 from sandgraph.execution.tenancy import TenantCatalog, TenantReader, TenantRuns
+from sandgraph.execution.webhooks import TenantWebhooks, rules_of
 from sandgraph.execution.worker import Worker
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.spec import Sandboxes
@@ -44,6 +47,7 @@ class Platform:
         heart: Says that this process is there, and notices if another one took its place.
         metrics: What is counted and measured of all that.
         spans: What was done when, for a collector of traces.
+        deliverer: Tells webhooks what they are owed.
     """
 
     settings: Settings
@@ -54,6 +58,7 @@ class Platform:
     heart: Heart
     metrics: Metrics
     spans: Spans
+    deliverer: Deliverer
 
 
 @asynccontextmanager
@@ -93,9 +98,20 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         stack.push_async_callback(runs.close)
         heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
+        deliverer = Deliverer(store.webhooks, Poster(rules_of(settings)))
+        deliverer.start()
+        stack.push_async_callback(deliverer.close)
         await runs.start()
         platform = Platform(
-            settings, store, sandboxes, Catalog(store, sandboxes, settings, allowed), runs, heart, metrics, spans
+            settings=settings,
+            store=store,
+            sandboxes=sandboxes,
+            catalog=Catalog(store, sandboxes, settings, allowed),
+            runs=runs,
+            heart=heart,
+            metrics=metrics,
+            spans=spans,
+            deliverer=deliverer,
         )
         metrics.watch(lambda: gauges_of(platform))
         yield platform
@@ -148,6 +164,7 @@ def gauges_of(platform: Platform) -> dict[str, float | Mapping[str, float]]:
 def services_of(platform: Platform) -> ServicesFor:
     """Return what the API needs of a platform, by tenant."""
     health = Health(platform)
+    rules = rules_of(platform.settings)
 
     def services_for(tenant: str) -> Services:
         return Services(
@@ -155,6 +172,7 @@ def services_of(platform: Platform) -> ServicesFor:
             catalog=TenantCatalog(platform.catalog, tenant),
             runs=TenantRuns(platform.runs, platform.store, tenant),
             reader=TenantReader(platform.store, tenant),
+            webhooks=TenantWebhooks(platform.store.webhooks, rules, platform.deliverer.ring, tenant),
             health=health,
         )
 

@@ -9,9 +9,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sandgraph.errors import ConfigurationError
@@ -140,6 +141,16 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         30, gt=0, le=3_600, description="Time for which an answer waits for a client that does not take it."
     )
+    webhook_http: bool = Field(default=False, description="Let webhooks lead to plain http, not to https alone.")
+    webhook_ports: str = Field(
+        "443,8443",
+        pattern=r"^(any|[0-9]{1,5}( *, *[0-9]{1,5})*)$",
+        description="Ports that webhooks may lead to, separated by commas, or `any`.",
+    )
+    webhook_networks: str = Field(
+        "",
+        description="Networks, other than public ones, that webhooks may lead to, as 10.1.0.0/16, separated by commas.",
+    )
 
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
@@ -162,6 +173,14 @@ class Settings(BaseSettings):
         pattern="^(auto|json|console)$",
         description="`json` lines, `console` for people, or `auto`: for people where it is a terminal.",
     )
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in text.split(","):
+            if part.strip():
+                ip_network(part.strip())
+        return text
 
     @property
     def further_runtimes(self) -> tuple[str, ...]:

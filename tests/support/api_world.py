@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from webhook_world import FakeWebhooks
+
 from sandgraph.api.services import Services
 from sandgraph.api.views import in_progress
 from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull, Unavailable
@@ -463,6 +465,7 @@ class World:
     runs: FakeRuns
     health: FakeHealth
     commits: list[CommitRecord] = field(default_factory=list)
+    webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
 
     @classmethod
     def make(cls, settings: Settings) -> World:
@@ -471,7 +474,7 @@ class World:
 
     def services(self, _tenant: str = "") -> Services:
         reader = FakeReader(self.catalog, self.runs, self.commits)
-        return Services(self.catalog, self.runs, reader, self.health, self.settings)
+        return Services(self.catalog, self.runs, reader, self.webhooks, self.health, self.settings)
 
     def stored(self) -> tuple[object, ...]:
         """Return all that is kept, for comparison."""

@@ -13,7 +13,7 @@ from sandgraph.api.guard import Guard
 from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
 from sandgraph.api.openapi import Api
-from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream
+from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream, webhooks
 from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
 from sandgraph.telemetry.metrics import Metrics
@@ -54,6 +54,6 @@ def create_app(
     app.add_middleware(Shape)
     app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
-    for routes in (code, runs, history, logs, control, stream, errors, health, metrics_route, graphs):
+    for routes in (code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route, graphs):
         app.include_router(routes.router)
     return app

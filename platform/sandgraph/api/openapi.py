@@ -14,6 +14,7 @@ from sandgraph.api.schemas.control import EventDocument, ForkDocument, ReplayDoc
 from sandgraph.api.schemas.examples import ANSWERS
 from sandgraph.api.schemas.graph import GraphDocument
 from sandgraph.api.schemas.run import RunDocument
+from sandgraph.api.schemas.webhook import WebhookChange, WebhookDocument
 
 #: Models that no route names to the framework.
 MODELS = (
@@ -25,6 +26,8 @@ MODELS = (
     ForkDocument,
     ResumeDocument,
     ReplayDocument,
+    WebhookDocument,
+    WebhookChange,
     ProblemAnswer,
 )
 
@@ -46,6 +49,7 @@ TAGS = [
     {"name": "graphs", "description": "Graphs: named, in immutable versions."},
     {"name": "runs", "description": "Executions of a graph version."},
     {"name": "errors", "description": "What each code means, and what to do."},
+    {"name": "webhooks", "description": "Endpoints that are told of runs that end."},
     {"name": "health", "description": "For whoever operates the platform."},
 ]
 

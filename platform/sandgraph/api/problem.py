@@ -55,6 +55,8 @@ _FIELDS = {
     "attempt": "attempt",
     "function": "name",
     "tool": "name",
+    "webhook": "webhook_id",
+    "delivery": "delivery_id",
     "error": "code",
 }
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff
+from sandgraph.model.webhooks import DeliveryStatus
 from sandgraph.settings import Settings
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
@@ -23,6 +24,7 @@ from sandgraph.store.records import (
     RunRecord,
     RunSummary,
 )
+from sandgraph.store.webhook_records import Delivery, Webhook
 
 
 class Catalog(Protocol):
@@ -324,6 +326,62 @@ class Reader(Protocol):
         """Return a page of what a run printed, or raise NotFound; it may be empty and yet not the last."""
 
 
+class Webhooks(Protocol):
+    """The endpoints that are told of runs that end, and what they were told."""
+
+    async def create(
+        self, url: str, events: Sequence[str], *, graph: str | None, description: str, secret: str | None, enabled: bool
+    ) -> tuple[Webhook, str]:
+        """Make a webhook, and return it and its secret.
+
+        Raises:
+            InvalidInput: At ``url``: it leads where nothing may be sent.
+            Conflict: There are as many as there may be.
+        """
+
+    async def get(self, webhook_id: str) -> Webhook:
+        """Return a webhook, or raise NotFound."""
+
+    async def page(self, *, cursor: str | None, limit: int) -> Page[Webhook]:
+        """Return webhooks, newest first."""
+
+    async def change(self, webhook_id: str, changes: Mapping[str, object], version: int | None) -> Webhook:
+        """Change a webhook.
+
+        Raises:
+            NotFound: There is none of that id.
+            InvalidInput: At ``url``.
+            Conflict: It is not of that version any more.
+        """
+
+    async def rotate(self, webhook_id: str) -> tuple[Webhook, str]:
+        """Give a webhook another secret, and return that too; or raise NotFound."""
+
+    async def remove(self, webhook_id: str) -> Webhook:
+        """Remove a webhook, and return it as it was; or raise NotFound."""
+
+    async def ping(self, webhook_id: str) -> Delivery:
+        """Send a webhook something that says nothing.
+
+        Raises:
+            NotFound: There is none of that id.
+            Conflict: It is disabled, or too much waits for it.
+        """
+
+    async def deliveries(
+        self, webhook_id: str, *, status: DeliveryStatus | None, cursor: str | None, limit: int
+    ) -> Page[Delivery]:
+        """Return what a webhook was told, newest first; or raise NotFound."""
+
+    async def redeliver(self, webhook_id: str, delivery_id: str) -> Delivery:
+        """Have a delivery made once more.
+
+        Raises:
+            NotFound: There is none of that id.
+            Conflict: It is still to be made, the webhook is disabled, or too much waits for it.
+        """
+
+
 class Health(Protocol):
     """Whether the platform can do its work."""
 
@@ -342,6 +400,7 @@ class Services:
     catalog: Catalog
     runs: Runs
     reader: Reader
+    webhooks: Webhooks
     health: Health
     settings: Settings
 

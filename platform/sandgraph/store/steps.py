@@ -22,7 +22,7 @@ from sandgraph.model.commands import (
 from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
-from sandgraph.store import checkpoints, journal, received_events, run_events, tables
+from sandgraph.store import checkpoints, journal, received_events, run_events, tables, webhooks
 from sandgraph.store.columns import now
 from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.rows import ATTEMPTS, NODE_RUNS, Rows, Values
@@ -191,6 +191,8 @@ def apply(connection: Connection, run_id: str, taken: Sequence[Taken], lease: in
     first = last - len(events) + 1
     step.write(connection, run_id, first_numbers(events, first))
     journal.insert_events(connection, run_id, first, events, step.ts)
+    if "finished_at" in step.run:
+        webhooks.enqueue(connection, run_id)
     return last
 
 

@@ -15,6 +15,7 @@ from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.run_reads import RunReads
 from sandgraph.store.run_writes import RunWrites
+from sandgraph.store.webhook_store import WebhookStore
 
 
 class Store(RunWrites, RunReads):
@@ -59,6 +60,11 @@ class Store(RunWrites, RunReads):
     def watch(self, watcher: Watcher) -> None:
         """Have this told of each transaction, on the database's thread: kind, seconds it waited, seconds it took."""
         self._database.watcher = watcher
+
+    @property
+    def webhooks(self) -> WebhookStore:
+        """The webhooks of all tenants."""
+        return WebhookStore(self._database)
 
     async def heartbeat(self) -> None:
         """Say that this process is there still; to be called several times in the length of ``takeover_after_s``.

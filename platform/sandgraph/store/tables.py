@@ -337,6 +337,64 @@ class ApiKeyRow(_Table, table=True):
     revoked_at: datetime | None = Field(sa_type=UtcTime)
 
 
+class WebhookRow(_Table, table=True):
+    """An endpoint that is told of runs that end."""
+
+    __tablename__ = "webhook"
+    __table_args__ = (Index(None, "tenant", "id"),)
+
+    id: str = Field(primary_key=True, sa_type=SafeText)
+    tenant: str
+    url: str = Field(sa_type=SafeText)
+    events: list[str] = Field(sa_type=JsonText)
+    graph: str | None = Field(sa_type=SafeText, description="Name of the graphs whose runs it is told of; None: all.")
+    description: str = Field(sa_type=SafeText)
+    secret: str
+    old_secret: str | None = Field(description="The one before, which signs too until its time is over.")
+    old_secret_until: datetime | None = Field(sa_type=UtcTime)
+    is_enabled: bool
+    disabled_reason: str | None
+    version: int
+    failures: int
+    closed_until: datetime | None = Field(sa_type=UtcTime)
+    pending: int
+    dropped: int
+    created_at: datetime = Field(sa_type=UtcTime)
+    updated_at: datetime = Field(sa_type=UtcTime)
+
+
+class WebhookDeliveryRow(_Table, table=True):
+    """Something that a webhook is told. It outlives neither the webhook nor its time; the run may go before it."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        Index(None, "webhook_id", "id"),
+        # Only of few rows: most are made.
+        Index(
+            None,
+            "webhook_id",
+            "next_at",
+            sqlite_where=text("next_at IS NOT NULL"),
+            postgresql_where=text("next_at IS NOT NULL"),
+        ),
+        Index(None, "next_at", sqlite_where=text("next_at IS NOT NULL"), postgresql_where=text("next_at IS NOT NULL")),
+        Index(None, "finished_at"),
+    )
+
+    id: str = Field(primary_key=True, sa_type=SafeText)
+    webhook_id: str = Field(foreign_key="webhook.id", sa_type=SafeText)
+    event: str
+    run_id: str | None = Field(sa_type=SafeText)
+    body: str = Field(sa_type=SafeText)
+    status: str
+    attempts: int
+    tries: list[dict[str, object]] = Field(sa_type=JsonText)
+    next_at: datetime | None = Field(sa_type=UtcTime)
+    give_up_at: datetime = Field(sa_type=UtcTime)
+    created_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime | None = Field(sa_type=UtcTime)
+
+
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
 
@@ -356,3 +414,5 @@ received_event = _TABLES["received_event"]
 event = _TABLES["event"]
 log_record = _TABLES["log_record"]
 api_key = _TABLES["api_key"]
+webhook = _TABLES["webhook"]
+webhook_delivery = _TABLES["webhook_delivery"]

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
-from sandgraph.api.schemas import answers
+from sandgraph.api.schemas import answers, webhook
 from sandgraph.settings import Settings, load_settings
 
 
@@ -82,7 +82,8 @@ def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
             assert kind.partition(";")[0] in content
             return
         schema = content[kind]["schema"]
-        model = getattr(answers, schema["$ref"].rpartition("/")[2])
+        name = schema["$ref"].rpartition("/")[2]
+        model = getattr(answers, name, None) or getattr(webhook, name)
         assert issubclass(model, BaseModel)
         # The stored document of a graph is read by the rules for submitted ones, which know no text for an enumeration.
         model.model_validate_json(json.dumps(response.json()))

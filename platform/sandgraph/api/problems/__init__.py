@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandgraph.api.problems import code, exchange, failures, fair_use, fields, graphs, platform, runs, states
+from sandgraph.api.problems import code, exchange, failures, fair_use, fields, graphs, platform, runs, states, webhooks
 from sandgraph.api.problems.page import Page
 
 #: What the pages are about, in the order in which they are listed.
@@ -16,6 +16,7 @@ TOPICS: Mapping[str, tuple[Page, ...]] = {
     "Graphs": graphs.PAGES,
     "States": states.PAGES,
     "Runs, and what is there": runs.PAGES,
+    "Webhooks": webhooks.PAGES,
     "The platform": platform.PAGES,
     "Why runs fail": failures.PAGES,
 }

@@ -95,6 +95,7 @@ _DESCRIPTIONS = {
     404: "There is nothing of that id.",
     408: "The body took too long to arrive.",
     409: "Not in the present state of things.",
+    412: "It is another version by now than If-Match names.",
     413: "The body is too large.",
     415: "The body is not JSON by its headers.",
     422: "A field or parameter is wrong.",

@@ -170,6 +170,35 @@ _LOG: Example = {
 }
 
 #: By the name of the answer. The framework would leave nulls out of examples that models have themselves.
+_WEBHOOK: Example = {
+    "webhook_id": "webhook_01M83P6WKPG4A75175D707R5SQ",
+    "url": "https://example.com/hooks/sandgraph",
+    "events": ["run.completed", "run.failed"],
+    "graph": None,
+    "description": "Tells the team.",
+    "enabled": True,
+    "disabled_reason": None,
+    "version": 1,
+    "failures": 0,
+    "paused_until": None,
+    "pending": 0,
+    "dropped": 0,
+    "created_at": _CREATED,
+    "updated_at": _CREATED,
+}
+_DELIVERY: Example = {
+    "delivery_id": "msg_01M83P6WKPG4A75175D707R5SQ",
+    "webhook_id": "webhook_01M83P6WKPG4A75175D707R5SQ",
+    "event": "run.completed",
+    "run_id": _RUN_ID,
+    "status": "delivered",
+    "attempts": 1,
+    "tries": [{"at": _FINISHED, "status": 204, "latency_ms": 41.5, "error": None}],
+    "next_attempt_at": None,
+    "created_at": _FINISHED,
+    "finished_at": _FINISHED,
+}
+
 ANSWERS: dict[str, Example] = {
     "CodeAnswer": _CODE,
     "FunctionList": {"nodes": [_CODE], "next_cursor": None},
@@ -189,5 +218,10 @@ ANSWERS: dict[str, Example] = {
     "ErrorCodeList": {"errors": [_ERROR]},
     "LogPageAnswer": _LOG,
     "LogRecord": _LOG_RECORD,
+    "WebhookAnswer": _WEBHOOK,
+    "WebhookCreated": {**_WEBHOOK, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+    "WebhookList": {"webhooks": [_WEBHOOK], "next_cursor": None},
+    "DeliveryAnswer": _DELIVERY,
+    "DeliveryList": {"deliveries": [_DELIVERY], "next_cursor": None},
     "HealthAnswer": {"status": "ok"},
 }

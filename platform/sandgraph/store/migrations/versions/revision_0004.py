@@ -169,6 +169,55 @@ STATEMENTS: tuple[Statement, ...] = (
     "ALTER TABLE run ADD COLUMN logs_removed INTEGER DEFAULT '0' NOT NULL",
     "ALTER TABLE run ADD COLUMN traceparent VARCHAR",
     "CREATE INDEX ix_attempt_run_id_status ON attempt (run_id, status) WHERE status = 'output_limit'",
+    """
+    CREATE TABLE webhook (
+        id VARCHAR NOT NULL,
+        tenant VARCHAR NOT NULL,
+        url VARCHAR NOT NULL,
+        events VARCHAR NOT NULL,
+        graph VARCHAR,
+        description VARCHAR NOT NULL,
+        secret VARCHAR NOT NULL,
+        old_secret VARCHAR,
+        old_secret_until DATETIME,
+        is_enabled BOOLEAN NOT NULL,
+        disabled_reason VARCHAR,
+        version INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        closed_until DATETIME,
+        pending INTEGER NOT NULL,
+        dropped INTEGER NOT NULL,
+        created_at DATETIME NOT NULL,
+        updated_at DATETIME NOT NULL,
+        CONSTRAINT pk_webhook PRIMARY KEY (id)
+    )
+    """,
+    "CREATE INDEX ix_webhook_tenant_id ON webhook (tenant, id)",
+    """
+    CREATE TABLE webhook_delivery (
+        id VARCHAR NOT NULL,
+        webhook_id VARCHAR NOT NULL,
+        event VARCHAR NOT NULL,
+        run_id VARCHAR,
+        body VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        attempts INTEGER NOT NULL,
+        tries VARCHAR NOT NULL,
+        next_at DATETIME,
+        give_up_at DATETIME NOT NULL,
+        created_at DATETIME NOT NULL,
+        finished_at DATETIME,
+        CONSTRAINT pk_webhook_delivery PRIMARY KEY (id),
+        CONSTRAINT fk_webhook_delivery_webhook_id FOREIGN KEY(webhook_id) REFERENCES webhook (id)
+    )
+    """,
+    "CREATE INDEX ix_webhook_delivery_webhook_id_id ON webhook_delivery (webhook_id, id)",
+    """
+    CREATE INDEX ix_webhook_delivery_webhook_id_next_at ON webhook_delivery (webhook_id, next_at)
+        WHERE next_at IS NOT NULL
+    """,
+    "CREATE INDEX ix_webhook_delivery_next_at ON webhook_delivery (next_at) WHERE next_at IS NOT NULL",
+    "CREATE INDEX ix_webhook_delivery_finished_at ON webhook_delivery (finished_at)",
 )
 
 
