@@ -30,8 +30,8 @@ test: setup ## Run every test, against the real Docker engine
 	@$(VENV)/python -m pytest -m "not docker and not compose and not chaos" -n 2
 	@$(VENV)/python -m pytest -m "docker or compose or chaos"
 
-test-fast: venv ## Run the tests that need no Docker engine, but for the crash matrix
-	@$(VENV)/python -m pytest -m "not docker and not compose and not chaos" -n 2
+test-fast: venv ## Run the tests that need neither Docker nor PostgreSQL, but for the crash matrix
+	@$(VENV)/python -m pytest -m "not docker and not compose and not chaos and not postgres" -n 2
 
 check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff check .

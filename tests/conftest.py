@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import postgres_server as servers
 import pytest
 from missing import missing
 from served import Served, serve
@@ -28,6 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _OF_ENGINE.intersection(item.fixturenames):
             item.add_marker(pytest.mark.docker)
+        if isinstance(item, pytest.Function) and "postgres_server" in item.fixturenames:
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Server]:
+    """A PostgreSQL server for the whole session. Without its programs the test is skipped, but in CI it fails."""
+    programs = servers.programs()
+    if programs is None:
+        missing("no PostgreSQL 15 or later is installed; on Debian: apt-get install postgresql")
+    with servers.running(programs) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

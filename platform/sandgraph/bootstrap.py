@@ -79,7 +79,12 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
             settings.otel_endpoint, ratio=settings.otel_ratio, attributes={"service.instance.id": process_id}
         )
         stack.push_async_callback(asyncio.to_thread, spans.close)
-        store = await Store.open(settings.data_dir, process_id=process_id, takeover_after_s=settings.lease_s)
+        store = await Store.open(
+            settings.data_dir,
+            database_url=settings.database_url,
+            process_id=process_id,
+            takeover_after_s=settings.lease_s,
+        )
         stack.push_async_callback(store.close)
         metrics = Metrics(by_tenant=settings.metrics_tenant_label)
         store.watch(metrics.transaction)
@@ -127,6 +132,8 @@ def deployment_of(data_dir: Path) -> str:
 
     Two platforms on one engine would remove each other's sandboxes if their deployments had one name.
     """
+    # With a database elsewhere, nobody made it yet.
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir / "deployment"
     if not file.exists():
         file.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="ascii")

@@ -113,11 +113,11 @@ def _checks(*, is_live: bool) -> dict[str, tuple[Check, Collection[str]]]:
         "settings": (_settings, ()),
         "files": (_files, ()),
         "data_folder": (_data_folder, ("data_dir", "lease_s")),
-        "database": (_database, ("data_dir",)),
+        "database": (_database, ("data_dir", "database_url")),
         "engine": (_engine, ("docker_host", "runner_image", "runtime", "runtimes")),
     }
     if not is_live:
-        checks["holder"] = (_holder, ("data_dir", "lease_s"))
+        checks["holder"] = (_holder, ("data_dir", "database_url", "lease_s"))
         checks["port"] = (_port, ("host", "port"))
     return checks
 
@@ -188,17 +188,24 @@ async def _data_folder(settings: Settings) -> Sequence[Finding]:
 
 
 async def _holder(settings: Settings) -> Sequence[Finding]:
-    holder = await asyncio.to_thread(examine.holder, settings.data_dir, settings.lease_s)
+    holder = await asyncio.to_thread(examine.holder, settings.data_dir, settings.lease_s, settings.database_url)
     if holder is None:
-        return [Finding("holder", Level.OK, "No other process works on the data folder.")]
+        return [Finding("holder", Level.OK, "No other process works on the database.")]
     message = f"It is in use by another Sandgraph process ({holder})."
-    return [_of(settings, "holder", "data_dir", message, "Stop that one, or choose another folder.")]
+    return [_of(settings, "holder", _place(settings), message, "Stop that one, or choose another.")]
+
+
+def _place(settings: Settings) -> str:
+    """Return the setting that says where the database is."""
+    return "database_url" if settings.database_url else "data_dir"
 
 
 async def _database(settings: Settings) -> Sequence[Finding]:
-    trouble = await asyncio.to_thread(examine.database, settings.data_dir)
+    trouble = await asyncio.to_thread(examine.database, settings.data_dir, settings.database_url)
     if trouble:
-        return [_of(settings, "database", "data_dir", _sentence(trouble), "Choose another, or bring a backup back.")]
+        return [
+            _of(settings, "database", _place(settings), _sentence(trouble), "Choose another, or bring a backup back.")
+        ]
     return [Finding("database", Level.OK, "This release can use it.")]
 
 

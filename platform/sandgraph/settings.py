@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the HTTP server binds.")
     port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server binds; 0 picks a free one.")
     data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
+    database_url: str = Field(
+        "",
+        pattern=r"^(postgres(ql)?(\+psycopg)?://.*)?$",
+        repr=False,
+        description="PostgreSQL database in the place of the embedded one: postgresql://user@host:5432/name.",
+    )
     deployment: str = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9_.-]{0,62})?$",

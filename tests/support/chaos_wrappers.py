@@ -21,9 +21,10 @@ from sandgraph.errors import Unavailable
 from sandgraph.execution import floor, waker
 from sandgraph.execution.actor import RunActor
 from sandgraph.model import retry, scheduler
-from sandgraph.store import database
+from sandgraph.store import sqlite
 from sandgraph.store.database import Database
 from sandgraph.store.prepared import Prepared
+from sandgraph.store.sqlite import SqliteBackend
 
 #: Of a function that is wrapped, whatever it is.
 Anything: TypeAlias = Any
@@ -34,7 +35,7 @@ _NO_LIMIT = 2**32 - 2
 def wrap(faults: Faults, *, docker: bool) -> None:
     """Lay every point; for good, so the process is to be a life and nothing else."""
     # As everywhere but sooner, and without end: a life is lost for good only where the platform loses it.
-    database.BUSY_TIMEOUT_S = BUSY_S
+    sqlite.BUSY_TIMEOUT_S = BUSY_S
     hasty = replace(retry.LOST, initial_s=HELD_S / 10, factor=1.5, max_s=HELD_S, max_attempts=10_000)
     vars(scheduler)["LOST"] = hasty
     vars(floor)["_PUT_OFF_S"] = HELD_S / 4
@@ -123,7 +124,7 @@ def _wrap_events(faults: Faults) -> None:
 
 
 def _wrap_transactions(faults: Faults) -> None:
-    write, written, cut_log = Database.write, Database._written, Database._cut_log
+    write, written, cut_log = Database.write, Database._written, SqliteBackend.after_write
     here = threading.local()
 
     async def wrapped(self: Database, work: Callable[..., Anything], *args: Anything, **kwargs: Anything) -> Anything:
@@ -151,14 +152,14 @@ def _wrap_transactions(faults: Faults) -> None:
             yield connection
 
     @functools.wraps(cut_log)
-    def committed(self: Database) -> None:
+    def committed(self: SqliteBackend, let_go: Callable[[], None]) -> None:
         # The first thing that the writer does once a transaction is committed.
         faults.at(f"{here.name}:committed", lambda: store_error(here.name))
-        cut_log(self)
+        cut_log(self, let_go)
 
     Database.write = wrapped  # type: ignore[method-assign]
     Database._written = alone  # type: ignore[method-assign]
-    Database._cut_log = committed  # type: ignore[method-assign]
+    SqliteBackend.after_write = committed  # type: ignore[method-assign]
 
 
 def _limit(connection: Connection, faults: Faults) -> None:
@@ -172,7 +173,7 @@ def _limit(connection: Connection, faults: Faults) -> None:
 
 
 def _wrap_statements(faults: Faults) -> None:
-    make = database._engine
+    make = sqlite._engine
 
     @functools.wraps(make)
     def made(*args: Anything, **kwargs: Anything) -> Engine:
@@ -183,7 +184,7 @@ def _wrap_statements(faults: Faults) -> None:
             event.listen(engine, "commit", lambda _: faults.at("commit:before", _broken))
         return engine
 
-    vars(database)["_engine"] = made
+    vars(sqlite)["_engine"] = made
     # These go to the driver past the engine.
     for name in ("run", "scalar"):
         setattr(Prepared, name, _watched(getattr(Prepared, name), faults))

@@ -40,10 +40,14 @@ def sqlite_of(connection: Connection) -> sqlite3.Connection:
     return raw
 
 
+#: Text in the order of its bytes, whatever language a database was made for: on it, cursors go from page to page.
+TEXT = String().with_variant(String(collation="C"), "postgresql")
+
+
 class SafeText(TypeDecorator[str]):
     """Text from outside; see `storable`."""
 
-    impl = String
+    impl = TEXT
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002

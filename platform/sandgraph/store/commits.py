@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, false, func, or_, select, type_coerce
+from sqlalchemy import Connection, Row, Select, String, false, or_, select, type_coerce
 
 from sandgraph.errors import InvalidInput, NotFound
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import StateDiff
 from sandgraph.store import cursors, journal, tables
 from sandgraph.store.columns import to_json
+from sandgraph.store.logs import place_of
 from sandgraph.store.records import CommitRecord, Page
 
 _LIST = "commits"
@@ -68,7 +69,7 @@ def touching(
     if keys is not None:
         # As it was written; the database need not parse it, and what it finds in some value is but one commit more.
         text = type_coerce(_ROW.diff, String)
-        query = query.where(or_(false(), *(func.instr(text, f'"key":{to_json(key)}') > 0 for key in sorted(keys))))
+        query = query.where(or_(false(), *(place_of(text, f'"key":{to_json(key)}') > 0 for key in sorted(keys))))
     return [_record(row) for row in connection.execute(query.order_by(_ROW.number))]
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sandgraph.store import lock, processes
-from sandgraph.store.database import APPLICATION_ID, FILE
+from sandgraph.store.sqlite import APPLICATION_ID, FILE
 from sandgraph.store.tables import SCHEMA_VERSION
 
 
@@ -31,16 +31,24 @@ def folder(data_dir: Path) -> str | None:
     return None
 
 
-def holder(data_dir: Path, takeover_after_s: float) -> str | None:
-    """Return which process works on a data folder and is not to be replaced; None if there is none."""
+def holder(data_dir: Path, takeover_after_s: float, database_url: str = "") -> str | None:
+    """Return which process works on a database and is not to be replaced; None if there is none."""
+    if database_url:
+        from sandgraph.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        return postgres.holder(database_url, takeover_after_s)
     found = lock.holder(data_dir)
     if found is None or processes.is_frozen(data_dir / FILE, takeover_after_s):
         return None
     return found
 
 
-def database(data_dir: Path) -> str | None:
-    """Return why a data folder's database cannot be used by this release; None if it can be, or is not there yet."""
+def database(data_dir: Path, database_url: str = "") -> str | None:
+    """Return why a database cannot be used by this release; None if it can be, or is not there yet."""
+    if database_url:
+        from sandgraph.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        return postgres.trouble(database_url)
     file = data_dir / FILE
     if not file.exists() or file.stat().st_size == 0:
         return None

@@ -1,13 +1,14 @@
 """Statements that every step runs: SQLAlchemy compiles each once, and the driver gets its text.
 
-SQLAlchemy's part of a short statement takes several times as long as SQLite's. What is said here of the driver is all
-that is said of it: another database needs another way from a connection to its cursor, and nothing else.
+SQLAlchemy's part of a short statement takes several times as long as SQLite's. SQLite's connection is spoken to as it
+is, every other database through the cursors that all drivers have.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
@@ -32,12 +33,15 @@ class Prepared:
 
     def __init__(self, statement: Insert | Update | Delete | Select[Any]) -> None:
         self._statement = statement
-        self._compiled: tuple[str, _Bound] | None = None
+        self._compiled: dict[str, tuple[str, _Bound]] = {}
 
     def run(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> int:
         """Run it for each row of values, and return how many rows of the table it changed."""
-        text, bound = self._compiled or self._compile(connection.dialect)
+        dialect = connection.dialect
+        text, bound = self._compiled.get(dialect.name) or self._compile(dialect)
         values = [bound(row) for row in rows]
+        if dialect.name != "sqlite":
+            return _run(connection, text, values)
         try:
             return sqlite_of(connection).executemany(text, values).rowcount
         except sqlite3.IntegrityError as error:
@@ -45,7 +49,10 @@ class Prepared:
 
     def scalar(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - as the driver has it
         """Run it, and return the first value of its first row, as the database has it; None where there is no row."""
-        text, bound = self._compiled or self._compile(connection.dialect)
+        dialect = connection.dialect
+        text, bound = self._compiled.get(dialect.name) or self._compile(dialect)
+        if dialect.name != "sqlite":
+            return _scalar(connection, text, bound(values))
         # All of them: a statement that changes something is done only once it has said all it has to say.
         found = sqlite_of(connection).execute(text, bound(values)).fetchall()
         return found[0][0] if found else None
@@ -54,9 +61,31 @@ class Prepared:
         compiled = self._statement.compile(dialect=dialect)
         if not isinstance(compiled, SQLCompiler):
             raise TypeError(f"no statement of SQL: {compiled}")
-        names = compiled.positiontup or []
-        self._compiled = str(compiled), _bound([(name, _bind(compiled.binds[name].type, dialect)) for name in names])
-        return self._compiled
+        # Values go by their places: the dialects of both databases are told so.
+        binds = [(name, _bind(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
+        self._compiled[dialect.name] = ready = str(compiled), _bound(binds)
+        return ready
+
+
+def _run(connection: Connection, text: str, values: Sequence[list[object]]) -> int:
+    if not values:
+        return 0
+    with closing(connection.connection.cursor()) as cursor:
+        try:
+            if len(values) == 1:
+                cursor.execute(text, values[0])
+            else:
+                cursor.executemany(text, values)
+        except connection.dialect.loaded_dbapi.IntegrityError as error:
+            raise IntegrityError(text, None, error) from error
+        return cursor.rowcount
+
+
+def _scalar(connection: Connection, text: str, values: list[object]) -> Any:  # noqa: ANN401 - as the driver has it
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(text, values)
+        found = cursor.fetchall()
+    return found[0][0] if found else None
 
 
 def _bound(binds: Sequence[tuple[str, _Bind | None]]) -> _Bound:

@@ -7,16 +7,17 @@ stopped once another has taken its place: so its row is removed, which every tra
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from sandgraph.errors import ConfigurationError, Conflict
 from sandgraph.model.run import RunStatus
 from sandgraph.store import tables
-from sandgraph.store.columns import now, sqlite_of
+from sandgraph.store.columns import now
 
 _ROW = tables.process.c
 
@@ -33,27 +34,39 @@ def is_frozen(file: Path, after_s: float) -> bool:
     except sqlite3.Error:
         # An earlier release has no heart: its lock alone decides.
         return False
-    return last is not None and _is_over(datetime.fromisoformat(last).replace(tzinfo=UTC), after_s)
+    return last is not None and now() - datetime.fromisoformat(last).replace(tzinfo=UTC) > timedelta(seconds=after_s)
 
 
-def register(connection: Connection, process_id: str, *, frozen_after_s: float | None, beats: bool) -> bool:
-    """Say that this process works on the database, in the place of any other; tell whether that could be.
+MayReplace = Callable[[str, datetime | None], bool]
+
+
+def refusing(connection: Connection, may_replace: MayReplace) -> str | None:
+    """Return the id of a process whose place may not be taken; None if there is none."""
+    others = _others(connection).items()
+    return next((other for other, heartbeat_at in others if not may_replace(other, heartbeat_at)), None)
+
+
+def register(connection: Connection, process_id: str, may_replace: MayReplace, *, beats: bool) -> str | None:
+    """Say that this process works on the database, in the place of any other.
 
     What another one left in progress gets new leases.
 
     Args:
         connection: To the database.
         process_id: Unique to this start of the process.
-        frozen_after_s: Take the place of a process that has said nothing for so many seconds, and of no other; None
-            where no other is there, as the lock says.
+        may_replace: Whether the place of another may be taken, by its id and the time at which it was last heard of
+            (None where it does not promise any).
         beats: Whether it promises heartbeats; the place of one that does not is not taken for want of them.
+
+    Returns:
+        None; or the id of a process whose place may not be taken, and nothing was done.
     """
-    ts = now()
-    others = connection.execute(select(_ROW.id, _ROW.heartbeat_at)).all()
-    if any(other.id == process_id for other in others):
+    others = _others(connection)
+    if process_id in others:
         raise ConfigurationError(f"process_id: {process_id!r} was the name of an earlier process; choose a new one.")
-    if frozen_after_s is not None and any(not _is_over(other.heartbeat_at, frozen_after_s) for other in others):
-        return False
+    in_use_by = refusing(connection, may_replace)
+    if in_use_by is not None:
+        return in_use_by
     if others:
         run = tables.run.c
         connection.execute(delete(tables.process))
@@ -62,27 +75,22 @@ def register(connection: Connection, process_id: str, *, frozen_after_s: float |
             .where(run.status.in_(_UNFINISHED), run.finished_at.is_(None))
             .values(lease=run.lease + 1, owner=None)
         )
+    ts = _time(connection)
     connection.execute(
         insert(tables.process), {"id": process_id, "started_at": ts, "heartbeat_at": ts if beats else None}
     )
-    return True
+    return None
 
 
-def check(connection: Connection, process_id: str) -> None:
-    """Do nothing, unless another process took this one's place.
-
-    Raises:
-        Conflict: It did (``lease_lost``): this one has to stop.
-    """
-    # Past SQLAlchemy, which takes ten times as long as SQLite: it is asked in every transaction that writes.
-    if sqlite_of(connection).execute("SELECT 1 FROM process WHERE id = ?", (process_id,)).fetchone() is None:
-        message = "Another process took this one's place, as it had not been heard of for too long; it has to stop."
-        raise Conflict(message, code="lease_lost")
+def fenced() -> Conflict:
+    """Return the error of a process that has no row any more: it has to stop."""
+    message = "Another process took this one's place, as it had not been heard of for too long; it has to stop."
+    return Conflict(message, code="lease_lost")
 
 
 def beat(connection: Connection, process_id: str) -> None:
     """Say that the process is there still."""
-    connection.execute(update(tables.process).where(_ROW.id == process_id).values(heartbeat_at=now()))
+    connection.execute(update(tables.process).where(_ROW.id == process_id).values(heartbeat_at=_time(connection)))
 
 
 def leave(connection: Connection, process_id: str) -> None:
@@ -90,5 +98,18 @@ def leave(connection: Connection, process_id: str) -> None:
     connection.execute(delete(tables.process).where(_ROW.id == process_id))
 
 
-def _is_over(last: datetime | None, after_s: float) -> bool:
-    return last is not None and now() - last > timedelta(seconds=after_s)
+def is_over(connection: Connection, last: datetime | None, after_s: float) -> bool:
+    """Tell whether a process promised heartbeats and gave none for so long."""
+    return last is not None and _time(connection) - last > timedelta(seconds=after_s)
+
+
+def _others(connection: Connection) -> dict[str, datetime | None]:
+    return {row.id: row.heartbeat_at for row in connection.execute(select(_ROW.id, _ROW.heartbeat_at))}
+
+
+def _time(connection: Connection) -> datetime:
+    """Return the time: a server's own, for the processes that it compares may be of hosts whose clocks differ."""
+    if connection.dialect.name == "sqlite":
+        return now()
+    at: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql
 
 from sandgraph.errors import Conflict
 from sandgraph.model.commands import Command, RecordCommit
@@ -20,7 +20,8 @@ _ROW = tables.run_event.c
 _COMMIT = tables.state_commit.c
 
 _INSERT = Prepared(insert(tables.run_event))
-_INSERT_NEW = Prepared(sqlite.insert(tables.run_event).on_conflict_do_nothing(index_elements=["run_id", "number"]))
+# PostgreSQL's words for it are SQLite's too.
+_INSERT_NEW = Prepared(postgresql.insert(tables.run_event).on_conflict_do_nothing(index_elements=["run_id", "number"]))
 _DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
 
 

@@ -29,12 +29,18 @@ class Store(RunWrites, RunReads):
 
     @classmethod
     async def open(
-        cls, data_dir: Path, *, process_id: str | None = None, takeover_after_s: float | None = None
+        cls,
+        data_dir: Path,
+        *,
+        database_url: str | None = None,
+        process_id: str | None = None,
+        takeover_after_s: float | None = None,
     ) -> Store:
         """Open the store of a data folder; both are made if they are not there.
 
         Args:
             data_dir: The folder.
+            database_url: Of a PostgreSQL database, in the place of the folder's.
             process_id: Names this process, and no other start of it; made up without it.
             takeover_after_s: Take the folder from a process that holds it but was not heard of (see `heartbeat`) for so
                 many seconds: all that it still writes is refused. Whoever gives it has to be heard of too. Without it,
@@ -44,7 +50,9 @@ class Store(RunWrites, RunReads):
         Raises:
             ConfigurationError: The folder cannot be used, or another process uses it.
         """
-        opened = await Database.open(data_dir, process_id=process_id, takeover_after_s=takeover_after_s)
+        opened = await Database.open(
+            data_dir, database_url=database_url, process_id=process_id, takeover_after_s=takeover_after_s
+        )
         return cls(opened, Known())
 
     @property

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import AutoString, Field, SQLModel
 
 from sandgraph.model.access import DEFAULT_TENANT
-from sandgraph.store.columns import JsonText, SafeText, UtcTime
+from sandgraph.store.columns import TEXT, JsonText, SafeText, UtcTime
 
 #: Raised by one with every change of the schema.
 SCHEMA_VERSION = 4
@@ -33,13 +42,16 @@ class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NA
     """Base of the tables, with a registry of its own: whoever embeds Sandgraph may have a table ``run`` too."""
 
 
+def _index_of(condition: str, *columns: str) -> Index:
+    """Return an index of the rows of which a condition holds."""
+    return Index(None, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 #: Of columns that older rows do not have.
 _ZERO = {"server_default": "0"}
 _ONE = {"server_default": "1"}
 _EMPTY = {"server_default": ""}
 _DEFAULT_TENANT = {"server_default": DEFAULT_TENANT}
-
-_CUT = text("status = 'output_limit'")
 
 
 class ProcessRow(_Table, table=True):
@@ -105,9 +117,9 @@ class RunRow(_Table, table=True):
         Index(None, "graph_id", "id"),
         Index(None, "graph_id", "status", "id"),
         # Only of few rows: most runs have not failed, have ended, or wait for nothing.
-        Index(None, "tenant", "failure_code", "id", sqlite_where=text("failure_code IS NOT NULL")),
-        Index(None, "tenant", "graph_name", "status", sqlite_where=text("finished_at IS NULL")),
-        Index(None, "wake_at", "id", sqlite_where=text("wake_at IS NOT NULL")),
+        _index_of("failure_code IS NOT NULL", "tenant", "failure_code", "id"),
+        _index_of("finished_at IS NULL", "tenant", "graph_name", "status"),
+        _index_of("wake_at IS NOT NULL", "wake_at", "id"),
     )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
@@ -195,7 +207,7 @@ class AttemptRow(_Table, table=True):
             ["node_run.run_id", "node_run.scope", "node_run.node", "node_run.iteration"],
         ),
         # Only of few rows: whose output was cut.
-        Index(None, "run_id", "status", sqlite_where=_CUT, postgresql_where=_CUT),
+        _index_of("status = 'output_limit'", "run_id", "status"),
         {"sqlite_with_rowid": False},
     )
 
@@ -397,6 +409,13 @@ class WebhookDeliveryRow(_Table, table=True):
 
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
+
+for _column in [column for table in _TABLES.values() for column in table.columns]:
+    # On PostgreSQL an INTEGER ends at two thousand millions, and text is ordered as its language has it.
+    if type(_column.type) is Integer:
+        _column.type = Integer().with_variant(BigInteger(), "postgresql")
+    elif type(_column.type) is AutoString:
+        _column.type = TEXT
 
 alembic_version = _TABLES["alembic_version"]
 process = _TABLES["process"]

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from places import Place
+from postgres_server import Server
 
 from sandgraph.model.commands import RecordAttempt, RecordCommit, RecordNodeRun, RecordRun, StartAttempt
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
@@ -11,10 +16,38 @@ from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunSta
 from sandgraph.model.state import Json, SetKey, StateDiff, View
 from sandgraph.store.store import Store
 
+_TEMPLATE = "sandgraph_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Server) -> Server:
+    """The server, with a database of ours to make others of: so each test's is there at once."""
+    url = postgres_server.create(_TEMPLATE)
+
+    async def make() -> None:
+        await (await Store.open(Path("/nonexistent"), database_url=url)).close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(make())).result()
+    return postgres_server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where a store can be, empty: a folder or a database of a server."""
+    folder = tmp_path / "data"
+    if request.param == "sqlite":
+        yield Place(folder, None)
+        return
+    server: Server = request.getfixturevalue("postgres_template")
+    name = f"test_{uuid.uuid4().hex}"
+    yield Place(folder, server.create(name, _TEMPLATE))
+    server.drop(name)
+
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "data")
+async def store(place: Place) -> AsyncIterator[Store]:
+    opened = await place.open()
     yield opened
     await opened.close()
 

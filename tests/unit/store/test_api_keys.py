@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from places import Place
 
 from sandgraph.errors import ConfigurationError, InvalidInput, NotFound, Unavailable
 from sandgraph.model.access import ALL_SCOPES, Scope
@@ -26,7 +24,7 @@ async def make(
     return await store.keys.create(tenant, "ci", scopes, created_by="test", expires_in=expires_in)
 
 
-async def test_a_key_is_kept_without_its_secret(store: Store, tmp_path: Path) -> None:
+async def test_a_key_is_kept_without_its_secret(store: Store, place: Place) -> None:
     assert not await store.keys.exist()
     made, text = await make(store, scopes=[Scope.READ, Scope.SUBMIT], expires_in=timedelta(days=1))
     assert await store.keys.exist()
@@ -39,9 +37,9 @@ async def test_a_key_is_kept_without_its_secret(store: Store, tmp_path: Path) ->
     assert made.fits(parts.secret)
     assert not made.fits(parts.secret[::-1])
     assert text.startswith(f"{made.prefix}_")
-    kept = b"".join(file.read_bytes() for file in (tmp_path / "data").iterdir())
-    assert made.digest.encode() in kept
-    assert parts.secret.encode() not in kept
+    kept = str(place.sql("SELECT * FROM api_key"))
+    assert made.digest in kept
+    assert parts.secret not in kept
 
 
 async def test_a_list_has_the_keys_of_one_tenant_newest_first(store: Store) -> None:
@@ -84,10 +82,10 @@ async def test_the_last_use_only_moves_on(store: Store) -> None:
     assert found.last_used_at == noon
 
 
-async def test_a_key_is_made_and_revoked_beside_a_platform_that_works(store: Store, tmp_path: Path) -> None:
+async def test_a_key_is_made_and_revoked_beside_a_platform_that_works(store: Store, place: Place) -> None:
     with pytest.raises(ConfigurationError):
-        await Store.open(tmp_path / "data")
-    async with keys_of(tmp_path / "data") as keys:
+        await place.open()
+    async with keys_of(place.folder, place.url) as keys:
         made, _ = await keys.create("a", "ci", ALL_SCOPES, created_by="cli")
         assert await store.keys.get(made.key_id) == made
         await keys.revoke(made.key_id)
@@ -99,18 +97,17 @@ async def test_a_key_is_made_and_revoked_beside_a_platform_that_works(store: Sto
     await asyncio.gather(*(make(store) for _ in range(5)))
 
 
-async def test_a_folder_without_a_database_gets_one(tmp_path: Path) -> None:
-    async with keys_of(tmp_path / "new") as keys:
+async def test_a_folder_without_a_database_gets_one(place: Place) -> None:
+    async with keys_of(place.folder, place.url) as keys:
         made, _ = await keys.create("a", "ci", ALL_SCOPES, created_by="cli")
-    opened = await Store.open(tmp_path / "new")
+    opened = await place.open()
     assert await opened.keys.get(made.key_id) == made
     await opened.close()
 
 
-async def test_a_database_that_does_not_answer_is_said(store: Store, tmp_path: Path) -> None:
-    async with keys_of(tmp_path / "data") as keys:
-        with closing(sqlite3.connect(tmp_path / "data" / "sandgraph.db")) as database:
-            database.execute("DROP TABLE api_key")
+async def test_a_database_that_does_not_answer_is_said(store: Store, place: Place) -> None:
+    async with keys_of(place.folder, place.url) as keys:
+        place.sql("DROP TABLE api_key")
         with pytest.raises(Unavailable):
             await keys.exist()
     assert not (await store.list_graphs()).items

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
 from random import Random
 
 import pytest
+from places import Place
 
 from sandgraph.errors import InvalidInput, NotFound
 from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, RecordNodeRun, StartAttempt
@@ -156,7 +154,7 @@ async def test_states_that_are_not_there_are_not_found(store: Store, run_id: str
     assert await store.checkpoint(run_id, 0) == Checkpoint({"n": 0}, {"n": 0})
 
 
-async def test_a_run_that_an_earlier_release_began(store: Store, run_id: str, tmp_path: Path) -> None:
+async def test_a_run_that_an_earlier_release_began(store: Store, run_id: str, place: Place) -> None:
     initial: dict[str, Json] = {"old": 1}
     run_id = await accepted(store, run_id, initial)
     history = History(initial, 7)
@@ -164,9 +162,7 @@ async def test_a_run_that_an_earlier_release_began(store: Store, run_id: str, tm
     for _ in range(100):
         history.grow(tips)
     await history.store(store, run_id)
-    with closing(sqlite3.connect(tmp_path / "data" / FILE)) as database, database:
-        database.execute("UPDATE state_commit SET trunk = NULL, merged = NULL, merged_writers = NULL")
-        database.execute("DELETE FROM checkpoint")
+    place.sql("UPDATE state_commit SET trunk = NULL, merged = NULL, merged_writers = NULL", "DELETE FROM checkpoint")
     begun = len(history.commits)
     for _ in range(150):
         history.grow(tips)
@@ -188,13 +184,12 @@ async def test_a_commit_without_what_was_seen_is_stored_as_one_of_an_earlier_rel
     )
 
 
-async def test_ten_thousand_commits_make_no_state_far(store: Store, run_id: str, tmp_path: Path) -> None:
+async def test_ten_thousand_commits_make_no_state_far(store: Store, run_id: str, place: Place) -> None:
     run_id = await accepted(store, run_id, {})
     history = History({})
     history.chain(10_000, size=100)
     await history.store(store, run_id)
-    with closing(sqlite3.connect(tmp_path / "data" / FILE)) as database:
-        kept = [number for (number,) in database.execute("SELECT number FROM checkpoint ORDER BY number")]
+    kept = [number for (number,) in place.sql("SELECT number FROM checkpoint ORDER BY number")]
     assert kept == list(range(EVERY, 10_001, EVERY))
     times = []
     for number in (9_999, 10_000, 5_055, 64, 63, 1, 0):

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from places import Place, on_sqlite
 
 from sandgraph.errors import ConfigurationError, Conflict, Unavailable
 from sandgraph.model.commands import RecordRun
@@ -28,20 +29,25 @@ FILE = "sandgraph.db"
 IN_USE = "in use by another Sandgraph process"
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is alive holds its lock after this too."""
+    monkeypatch.setattr("sandgraph.store.postgres._PATIENCE_S", 0.1)
+
+
 @asynccontextmanager
 async def opened(
-    folder: Path, process_id: str | None = None, takeover_after_s: float | None = None
+    place: Place, process_id: str | None = None, takeover_after_s: float | None = None
 ) -> AsyncIterator[Store]:
-    store = await Store.open(folder, process_id=process_id, takeover_after_s=takeover_after_s)
+    store = await place.open(process_id, takeover_after_s)
     try:
         yield store
     finally:
         await store.close()
 
 
-def known(folder: Path) -> list[str]:
-    with closing(sqlite3.connect(folder / FILE)) as database:
-        return [name for (name,) in database.execute("SELECT id FROM process ORDER BY id")]
+def known(place: Place) -> list[str]:
+    return [str(name) for (name,) in place.sql("SELECT id FROM process ORDER BY id")]
 
 
 def files(folder: Path) -> set[str]:
@@ -60,50 +66,50 @@ async def is_fenced(asked: Awaitable[object]) -> bool:
     return refused.value.code == "lease_lost"
 
 
-async def test_a_process_is_known_while_it_is_there(tmp_path: Path) -> None:
-    async with opened(tmp_path, "one") as store:
+async def test_a_process_is_known_while_it_is_there(place: Place) -> None:
+    async with opened(place, "one") as store:
         assert store.process_id == "one"
-        assert known(tmp_path) == ["one"]
+        assert known(place) == ["one"]
         for _ in range(3):
             await store.heartbeat()
-    assert known(tmp_path) == []
-    async with opened(tmp_path) as store:
-        assert known(tmp_path) == [store.process_id]
+    assert known(place) == []
+    async with opened(place) as store:
+        assert known(place) == [store.process_id]
 
 
-async def test_a_process_that_is_heard_of_keeps_its_folder(tmp_path: Path) -> None:
-    async with opened(tmp_path, "one", 0.3) as one:
+async def test_a_process_that_is_heard_of_keeps_its_folder(place: Place) -> None:
+    async with opened(place, "one", 0.3) as one:
         for _ in range(4):
             await asyncio.sleep(0.1)
             await one.heartbeat()
             for takeover_after_s in (0.3, None):
                 with pytest.raises(ConfigurationError, match=IN_USE):
-                    await Store.open(tmp_path, takeover_after_s=takeover_after_s)
-        assert known(tmp_path) == ["one"]
+                    await place.open(takeover_after_s=takeover_after_s)
+        assert known(place) == ["one"]
 
 
-async def test_a_process_that_never_promised_to_be_heard_of_keeps_its_folder(tmp_path: Path) -> None:
-    async with opened(tmp_path, "silent") as silent:
+async def test_a_process_that_never_promised_to_be_heard_of_keeps_its_folder(place: Place) -> None:
+    async with opened(place, "silent") as silent:
         await asyncio.sleep(0.05)
         with pytest.raises(ConfigurationError, match=IN_USE):
-            await Store.open(tmp_path, takeover_after_s=0.01)
+            await place.open(takeover_after_s=0.01)
         await silent.heartbeat()
         await asyncio.sleep(0.05)
-        async with opened(tmp_path, "next", 0.01):
+        async with opened(place, "next", 0.01):
             assert await is_fenced(silent.heartbeat())
 
 
-async def test_who_was_not_heard_of_is_fenced_off(tmp_path: Path, graph: Graph) -> None:
-    async with opened(tmp_path, "one", 5) as one:
+async def test_who_was_not_heard_of_is_fenced_off(place: Place, graph: Graph) -> None:
+    async with opened(place, "one", 5) as one:
         run_id, lease = await claimed(one, graph)
         await asyncio.sleep(0.1)
         with pytest.raises(ConfigurationError, match=IN_USE):
-            await Store.open(tmp_path, process_id="patient")
+            await place.open("patient")
         with pytest.raises(ConfigurationError, match="choose a new one"):
-            await Store.open(tmp_path, process_id="one", takeover_after_s=0.05)
-        assert known(tmp_path) == ["one"]
-        async with opened(tmp_path, "two", 0.05) as two:
-            assert known(tmp_path) == ["two"]
+            await place.open("one", 0.05)
+        assert known(place) == ["one"]
+        async with opened(place, "two", 0.05) as two:
+            assert known(place) == ["two"]
             # Whatever it is that the first one does, and under whatever lease.
             version = await one.graph((await one.run(run_id)).graph_id)
             assert await is_fenced(one.apply(run_id, [RecordRun(RunStatus.RUNNING)], lease=lease))
@@ -120,53 +126,56 @@ async def test_who_was_not_heard_of_is_fenced_off(tmp_path: Path, graph: Graph) 
             assert await two.claim_run(run_id, "two") == lease + 2
             await one.close()
             # The first one's end frees nothing.
-            assert known(tmp_path) == ["two"]
+            assert known(place) == ["two"]
             with pytest.raises(ConfigurationError, match=IN_USE):
-                await Store.open(tmp_path)
+                await place.open()
             await two.heartbeat()
-    async with opened(tmp_path):
+    async with opened(place):
         pass
-    assert files(tmp_path) == {FILE, "sandgraph.lock"}
+    if place.url is None:
+        assert files(place.folder) == {FILE, "sandgraph.lock"}
 
 
-async def test_of_many_that_would_take_over_one_does(tmp_path: Path) -> None:
-    one = await Store.open(tmp_path, process_id="frozen")
-    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
-        database.execute("UPDATE process SET heartbeat_at = '2020-01-01 00:00:00.000000'")
-    tried = await asyncio.gather(*(Store.open(tmp_path, takeover_after_s=60) for _ in range(8)), return_exceptions=True)
+async def test_of_many_that_would_take_over_one_does(place: Place) -> None:
+    one = await place.open("frozen")
+    place.sql("UPDATE process SET heartbeat_at = '2020-01-01 00:00:00.000000'")
+    tried = await asyncio.gather(*(place.open(takeover_after_s=60) for _ in range(8)), return_exceptions=True)
     won = [each for each in tried if isinstance(each, Store)]
     lost = [each for each in tried if isinstance(each, BaseException)]
     assert len(won) == 1
     assert all(isinstance(each, ConfigurationError) and IN_USE in each.message for each in lost)
-    assert known(tmp_path) == [won[0].process_id]
+    assert known(place) == [won[0].process_id]
     await won[0].heartbeat()
     with pytest.raises(ConfigurationError, match=IN_USE):
-        await Store.open(tmp_path, takeover_after_s=60)
+        await place.open(takeover_after_s=60)
     await won[0].close()
     await one.close()
-    assert known(tmp_path) == []
+    assert known(place) == []
 
 
-async def test_who_got_the_lock_that_was_replaced_meanwhile_does_not_have_the_folder(tmp_path: Path) -> None:
-    lock = FolderLock(tmp_path)
+@on_sqlite
+async def test_who_got_the_lock_that_was_replaced_meanwhile_does_not_have_the_folder(place: Place) -> None:
+    place.folder.mkdir()
+    lock = FolderLock(place.folder)
     assert (lock.is_held, lock.is_current()) == (True, True)
-    other = FolderLock(tmp_path)
+    other = FolderLock(place.folder)
     assert (other.is_held, other.is_current()) == (False, False)
     other.replace()
     assert (lock.is_current(), other.is_current()) == (False, True)
-    assert not FolderLock(tmp_path).is_held
+    assert not FolderLock(place.folder).is_held
     lock.release()
-    assert not FolderLock(tmp_path).is_held
+    assert not FolderLock(place.folder).is_held
     other.release()
-    (tmp_path / "sandgraph.lock").unlink()
-    lock = FolderLock(tmp_path)
-    (tmp_path / "sandgraph.lock").unlink()
+    (place.folder / "sandgraph.lock").unlink()
+    lock = FolderLock(place.folder)
+    (place.folder / "sandgraph.lock").unlink()
     assert not lock.is_current()
     lock.release()
 
 
-async def test_a_takeover_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, "one", 5) as one:
+@on_sqlite
+async def test_a_takeover_that_fails_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(place, "one", 5) as one:
         await asyncio.sleep(0.05)
 
         def refuse(*_args: object) -> None:
@@ -175,43 +184,43 @@ async def test_a_takeover_that_fails_changes_nothing(tmp_path: Path, monkeypatch
         with monkeypatch.context() as full:
             full.setattr("pathlib.Path.rename", refuse)
             with pytest.raises(ConfigurationError, match="No space left"):
-                await Store.open(tmp_path, takeover_after_s=0.01)
-        assert files(tmp_path) <= {FILE, f"{FILE}-wal", f"{FILE}-shm", "sandgraph.lock"}
-        assert known(tmp_path) == ["one"]
+                await place.open(takeover_after_s=0.01)
+        assert files(place.folder) <= {FILE, f"{FILE}-wal", f"{FILE}-shm", "sandgraph.lock"}
+        assert known(place) == ["one"]
         await one.heartbeat()
 
 
-async def test_a_database_of_an_earlier_release_in_use_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path):
+@on_sqlite
+async def test_a_database_of_an_earlier_release_in_use_is_refused(place: Place) -> None:
+    async with opened(place):
         pass
-    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
-        database.execute("DROP TABLE process")
-    lock = FolderLock(tmp_path)
+    place.sql("DROP TABLE process")
+    lock = FolderLock(place.folder)
     with pytest.raises(ConfigurationError, match=IN_USE):
-        await Store.open(tmp_path, takeover_after_s=0.0)
+        await place.open(takeover_after_s=0.0)
     lock.release()
 
 
-async def test_what_a_killed_process_left_behind_is_cleared_at_once(tmp_path: Path, graph: Graph) -> None:
-    async with opened(tmp_path, "one") as one:
+async def test_what_a_killed_process_left_behind_is_cleared_at_once(place: Place, graph: Graph) -> None:
+    async with opened(place, "one") as one:
         run_id, lease = await claimed(one, graph)
-    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
-        database.execute("INSERT INTO process SELECT 'killed', created_at, created_at FROM run")
-    async with opened(tmp_path, "two", 3600) as two:
-        assert known(tmp_path) == ["two"]
+    place.sql("INSERT INTO process (id, started_at, heartbeat_at) SELECT 'killed', created_at, created_at FROM run")
+    async with opened(place, "two", 3600) as two:
+        assert known(place) == ["two"]
         assert await is_fenced(two.apply(run_id, [RecordRun(RunStatus.RUNNING)], lease=lease))
 
 
-async def test_a_heartbeat_that_the_database_refuses_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandgraph.store.database.BUSY_TIMEOUT_S", 0.05)
-    async with opened(tmp_path) as store:
-        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+@on_sqlite
+async def test_a_heartbeat_that_the_database_refuses_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandgraph.store.sqlite.BUSY_TIMEOUT_S", 0.05)
+    async with opened(place) as store:
+        with closing(sqlite3.connect(place.folder / FILE, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="locked"):
                 await store.heartbeat()
             other.execute("ROLLBACK")
         await store.heartbeat()
-        assert not processes.is_frozen(tmp_path / FILE, 60)
+        assert not processes.is_frozen(place.folder / FILE, 60)
 
 
 HOLDER = """\
@@ -224,7 +233,7 @@ from sandgraph.model.run import LogLine, NodeRunKey, RunStatus
 from sandgraph.store.store import Store
 
 async def main():
-    store = await Store.open(Path(sys.argv[1]))
+    store = await Store.open(Path(sys.argv[1]), database_url=sys.argv[2] or None)
     graph = Graph("g", (Node("start", NodeType.START), Node("end", NodeType.END)), (Edge("start", "end"),))
     version, _ = await store.save_graph(graph)
     run, _ = await store.create_run(version, {}, functions={}, tools={}, image="image")
@@ -245,29 +254,29 @@ asyncio.run(main())
 """
 
 
-def test_a_frozen_process_is_replaced_and_stops_when_it_thaws(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+def test_a_frozen_process_is_replaced_and_stops_when_it_thaws(place: Place) -> None:
+    command = [sys.executable, "-c", HOLDER, *place.arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         try:
-            asyncio.run(_replace(holder, tmp_path))
+            asyncio.run(_replace(holder, place))
         finally:
             holder.kill()
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert connection.execute("SELECT count(*) FROM process").fetchone() == (0,)
-    lock = FolderLock(tmp_path)
-    assert lock.is_held
-    lock.release()
+    assert place.sql("SELECT count(*) FROM process") == [(0,)]
+    if place.url is None:
+        assert place.sql("PRAGMA integrity_check") == [("ok",)]
+        assert place.sql("PRAGMA foreign_key_check") == []
+        lock = FolderLock(place.folder)
+        assert lock.is_held
+        lock.release()
 
 
-async def _replace(holder: subprocess.Popen[str], folder: Path) -> None:
+async def _replace(holder: subprocess.Popen[str], place: Place) -> None:
     assert holder.stdout is not None
     run_id = (await asyncio.to_thread(holder.stdout.readline)).strip()
     assert (await asyncio.to_thread(holder.stdout.readline)).strip() == "wrote"
     with pytest.raises(ConfigurationError, match=IN_USE):
-        await Store.open(folder, takeover_after_s=30)
-    store = await _taken_over(holder, folder)
+        await place.open(takeover_after_s=30)
+    store = await _taken_over(holder, place)
     try:
         before = await store.run(run_id)
         assert (before.status, before.owner) == (RunStatus.RUNNING, None)
@@ -277,19 +286,19 @@ async def _replace(holder: subprocess.Popen[str], folder: Path) -> None:
         assert await asyncio.to_thread(holder.wait, 10) == 0
         assert await store.run(run_id) == before
         with pytest.raises(ConfigurationError, match=IN_USE):
-            await Store.open(folder)
+            await place.open()
         lease = await store.claim_run(run_id, "me")
         await store.apply(run_id, [RecordRun(RunStatus.COMPLETED, state={})], lease=lease)
     finally:
         await store.close()
 
 
-async def _taken_over(holder: subprocess.Popen[str], folder: Path) -> Store:
+async def _taken_over(holder: subprocess.Popen[str], place: Place) -> Store:
     while True:
         holder.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.3)
         try:
-            return await Store.open(folder, takeover_after_s=0.2)
+            return await place.open(takeover_after_s=0.2)
         except ConfigurationError:
             # It stopped in the middle of a write, and holds the database.
             holder.send_signal(signal.SIGCONT)
