@@ -28,6 +28,7 @@ FROM ${BASE_IMAGE}
 
 COPY --from=build /opt/sandgraph /opt/sandgraph
 ENV PATH=/opt/sandgraph/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    SANDGRAPH_DATA_DIR=/data \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 
@@ -38,4 +39,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["python3", "-I", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
 ENTRYPOINT ["sandgraph"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandgraph.api.auth.gate import Gate
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services, ServicesFor
 from sandgraph.execution.catalog import Catalog
@@ -48,6 +49,7 @@ class Platform:
         metrics: What is counted and measured of all that.
         spans: What was done when, for a collector of traces.
         deliverer: Tells webhooks what they are owed.
+        gate: Lets people in.
     """
 
     settings: Settings
@@ -59,6 +61,7 @@ class Platform:
     metrics: Metrics
     spans: Spans
     deliverer: Deliverer
+    gate: Gate
 
 
 @asynccontextmanager
@@ -107,6 +110,8 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         deliverer.start()
         stack.push_async_callback(deliverer.close)
         await runs.start()
+        gate = Gate(store.keys, settings)
+        stack.push_async_callback(gate.close)
         platform = Platform(
             settings=settings,
             store=store,
@@ -117,6 +122,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
             metrics=metrics,
             spans=spans,
             deliverer=deliverer,
+            gate=gate,
         )
         metrics.watch(lambda: gauges_of(platform))
         yield platform

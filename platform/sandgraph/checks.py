@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from sandgraph.api.auth.jwks import is_safe
 from sandgraph.errors import ConfigurationError, SandgraphError
 from sandgraph.model.limits import Limits
 from sandgraph.sandbox.engine import Engine
-from sandgraph.settings import Settings, WrongSetting, shown_value, unknown_variables
+from sandgraph.settings import Access, Settings, WrongSetting, shown_value, unknown_variables
 from sandgraph.store import examine
+from sandgraph.store.beside import has_keys
 
 #: Seconds that one check may take: the engine is asked several things.
 _PATIENCE_S = 30.0
@@ -26,6 +28,10 @@ _LITTLE_BYTES, _NO_BYTES = 1024**3, 32 * 1024**2
 
 #: Fewer open files than this are soon used up: each sandbox, and each client, has some.
 _FEW_FILES = 1_024
+
+
+#: What says who is let in.
+_OF_ACCESS = ("data_dir", "database_url", "host", "access", "oidc_issuer", "oidc_audience", "oidc_jwks_url")
 
 
 class Level(StrEnum):
@@ -114,6 +120,7 @@ def _checks(*, is_live: bool) -> dict[str, tuple[Check, Collection[str]]]:
         "files": (_files, ()),
         "data_folder": (_data_folder, ("data_dir", "lease_s")),
         "database": (_database, ("data_dir", "database_url")),
+        "access": (_access, _OF_ACCESS),
         "engine": (_engine, ("docker_host", "runner_image", "runtime", "runtimes")),
     }
     if not is_live:
@@ -207,6 +214,38 @@ async def _database(settings: Settings) -> Sequence[Finding]:
             _of(settings, "database", _place(settings), _sentence(trouble), "Choose another, or bring a backup back.")
         ]
     return [Finding("database", Level.OK, "This release can use it.")]
+
+
+async def _access(settings: Settings) -> Sequence[Finding]:
+    if settings.oidc_issuer:
+        return _issuer(settings)
+    if settings.access is Access.CLOSED:
+        return [Finding("access", Level.OK, "Who has a key is let in, and nobody else.")]
+    if await has_keys(settings.data_dir, settings.database_url):
+        return [Finding("access", Level.OK, "There are keys: who has one is let in, and nobody else.")]
+    everybody = "There are no keys yet: everybody who reaches it may do everything."
+    if settings.access is Access.OPEN:
+        return [_of(settings, "access", "access", everybody, "Make a key (sandgraph keys create).", Level.WARN)]
+    if settings.listens_on_loopback:
+        return [Finding("access", Level.OK, "It runs open, for this machine alone, until there is a key.")]
+    advice = (
+        "Make a key (sandgraph keys create), or set oidc_issuer; or say with access=closed that keys come later, "
+        "or with access=open that everybody may."
+    )
+    return [_of(settings, "access", "host", everybody, advice)]
+
+
+def _issuer(settings: Settings) -> Sequence[Finding]:
+    found = []
+    if not settings.oidc_audience:
+        message = "Without it, tokens for any other service of the issuer would be good here."
+        found.append(_of(settings, "access", "oidc_audience", message, "Set it to what the issuer calls this service."))
+    for name in ("oidc_issuer", "oidc_jwks_url"):
+        url = getattr(settings, name)
+        if url and not is_safe(url):
+            message = "What comes from there could be anybody's."
+            found.append(_of(settings, "access", name, message, "Use https; http is for this machine alone."))
+    return found or [Finding("access", Level.OK, f"Who has a key, or a token of {settings.oidc_issuer}, is let in.")]
 
 
 async def _engine(settings: Settings) -> Sequence[Finding]:

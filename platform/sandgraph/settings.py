@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -27,6 +28,14 @@ _OF_OTHERS = frozenset(
 
 _SECRET = re.compile("secret|token|password|passphrase|private")
 _USER_INFO = re.compile(r"://[^/@]*@")
+
+
+class Access(StrEnum):
+    """Whom a deployment lets in that has neither keys nor an issuer of tokens."""
+
+    AUTO = "auto"
+    CLOSED = "closed"
+    OPEN = "open"
 
 
 class Settings(BaseSettings):
@@ -47,6 +56,26 @@ class Settings(BaseSettings):
         "",
         pattern=r"^([a-z0-9][a-z0-9_.-]{0,62})?$",
         description="Names this deployment on the containers it owns; without it, a name kept in the data folder.",
+    )
+
+    access: Access = Field(
+        Access.AUTO,
+        description="Who is let in while there are neither keys nor an issuer: auto is everybody on a loopback "
+        "address, and no start on another; closed is nobody; open is everybody who reaches it.",
+    )
+    oidc_issuer: str = Field("", description="Address of the OIDC issuer whose tokens are accepted; none without it.")
+    oidc_audience: str = Field("", description="What tokens of the issuer must be for; required with an issuer.")
+    oidc_jwks_url: str = Field("", description="Where the issuer's keys are; without it, where its configuration says.")
+    oidc_tenant_claim: str = Field(
+        "", description="Claim that names a token's tenant, or the path to it; without it, the tenant is default."
+    )
+    oidc_scope_claim: str = Field(
+        "scope", min_length=1, description="Claim that has a token's scopes, or the path to it, as realm_access.roles."
+    )
+    oidc_scope_map: str = Field(
+        "sandgraph:submit=submit, sandgraph:read=read, sandgraph:operate=operate, sandgraph:admin=admin",
+        pattern=r"^ *[^=,\s]+=(submit|read|operate|admin)( *, *[^=,\s]+=(submit|read|operate|admin))* *$",
+        description="What the scopes of tokens let do: pairs, separated by commas; one may be there several times.",
     )
 
     docker_host: str | None = Field(
@@ -187,6 +216,20 @@ class Settings(BaseSettings):
             if part.strip():
                 ip_network(part.strip())
         return text
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether nothing but this machine can reach the server; of names, only one is known to mean that."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def oidc_scopes(self) -> tuple[tuple[str, str], ...]:
+        """What scopes of tokens let do: pairs of theirs and ours."""
+        pairs = (pair.strip().partition("=") for pair in self.oidc_scope_map.split(","))
+        return tuple((theirs, ours) for theirs, _, ours in pairs)
 
     @property
     def further_runtimes(self) -> tuple[str, ...]:

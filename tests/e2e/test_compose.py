@@ -102,8 +102,20 @@ def container(stack: Services) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def api(stack: Services) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"http://127.0.0.1:{stack.port_for('platform', 8000)}", timeout=60) as client:
+def key(stack: Services) -> str:
+    scopes = " ".join(f"--scope {scope}" for scope in ("submit", "read", "operate", "admin"))
+    said = str(stack._docker_compose.execute(f"exec -T platform sandgraph keys create --name e2e {scopes}").decode())
+    return next(line for line in said.splitlines() if line.startswith("sgk_"))
+
+
+@pytest.fixture(scope="session")
+def url(stack: Services) -> str:
+    return f"http://127.0.0.1:{stack.port_for('platform', 8000)}"
+
+
+@pytest.fixture(scope="session")
+def api(url: str, key: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=url, timeout=60, headers={"Authorization": f"Bearer {key}"}) as client:
         yield client
 
 
@@ -117,6 +129,13 @@ def posted(api: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str, Any
 def test_the_platform_is_healthy_and_ready(container: dict[str, Any], api: httpx2.Client) -> None:
     assert container["State"]["Health"]["Status"] == "healthy"
     assert api.get("/readyz").status_code == 200
+
+
+def test_nobody_is_let_in_without_a_key(url: str, api: httpx2.Client) -> None:
+    assert httpx2.get(f"{url}/graph/runs", timeout=60).status_code == 401
+    assert httpx2.post(f"{url}/keys", json={"name": "mine", "scopes": ["admin"]}, timeout=60).status_code == 401
+    assert api.get("/graph/runs").status_code == 200
+    assert api.get("/whoami").json()["open"] is False
 
 
 def test_it_listens_on_loopback_alone(container: dict[str, Any]) -> None:
@@ -162,13 +181,13 @@ def test_a_graph_runs_in_a_sandbox_of_the_engine_outside(api: httpx2.Client) -> 
     assert status["status"] == "completed"
 
 
-def test_runs_outlive_the_container(stack: Services, api: httpx2.Client) -> None:
+def test_runs_and_keys_outlive_the_container(stack: Services, api: httpx2.Client) -> None:
     before = api.get("/graph/runs").json()
     stack._docker_compose.execute("restart --timeout 30 platform")
     stack._docker_compose.execute("up --wait --wait-timeout 120 --no-recreate")
     # An ephemeral port is a new one after a restart.
     endpoint = stack._docker_compose.execute("port platform 8000").decode().strip().splitlines()[-1]
-    after = httpx2.get(f"http://{endpoint}/graph/runs", timeout=60).json()
+    after = httpx2.get(f"http://{endpoint}/graph/runs", timeout=60, headers=api.headers).json()
     assert before["runs"]
     assert after == before
 

@@ -14,6 +14,7 @@ import pytest
 from sandgraph import checks
 from sandgraph.checks import Finding, Level
 from sandgraph.errors import ConfigurationError
+from sandgraph.model.access import ALL_SCOPES
 from sandgraph.sandbox.engine import Engine
 from sandgraph.settings import Settings, load_settings, read_settings, shown_value, unknown_variables
 from sandgraph.store import examine
@@ -188,3 +189,61 @@ def test_the_lock_of_a_folder_that_is_not_there_is_nobodys(tmp_path: Path) -> No
     with file.open() as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
         assert examine.holder(tmp_path, 1) == "?"
+
+
+@pytest.mark.parametrize(
+    ("host", "level"),
+    [
+        ("127.0.0.1", Level.OK),
+        ("::1", Level.OK),
+        ("localhost", Level.OK),
+        ("0.0.0.0", Level.FAIL),
+        ("::", Level.FAIL),
+        ("192.0.2.1", Level.FAIL),
+        ("localhost.evil.example", Level.FAIL),
+    ],
+)
+async def test_without_keys_it_starts_on_loopback_alone(settings: Settings, host: str, level: Level) -> None:
+    (finding,) = await found(settings.model_copy(update={"host": host}), "access")
+    assert finding.level is level
+    if level is Level.FAIL:
+        assert finding.line.startswith(f"host = {host}: ")
+        assert "sandgraph keys create" in finding.line
+
+
+async def test_with_a_key_it_starts_anywhere(settings: Settings) -> None:
+    exposed = settings.model_copy(update={"host": "0.0.0.0"})
+    store = await Store.open(settings.data_dir)
+    assert "sandgraph keys create" in await failure(exposed, "access")
+    key, _ = await store.keys.create("a", "mine", ALL_SCOPES, created_by="test")
+    (finding,) = await found(exposed, "access")
+    assert finding.level is Level.OK
+    # That the key opens nothing any more is no reason to let everybody in.
+    await store.keys.revoke(key.key_id)
+    (finding,) = await found(exposed, "access")
+    assert finding.level is Level.OK
+    await store.close()
+
+
+@pytest.mark.parametrize(("access", "level"), [("closed", Level.OK), ("open", Level.WARN)])
+async def test_whoever_says_so_gets_it_closed_or_open(settings: Settings, access: str, level: Level) -> None:
+    (finding,) = await found(load_settings(data_dir=settings.data_dir, host="0.0.0.0", access=access), "access")
+    assert finding.level is level
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({}, []),
+        ({"oidc_audience": ""}, ["oidc_audience"]),
+        ({"oidc_issuer": "http://issuer.example"}, ["oidc_issuer"]),
+        ({"oidc_issuer": "issuer.example", "oidc_jwks_url": "http://keys.example"}, ["oidc_issuer", "oidc_jwks_url"]),
+        ({"oidc_issuer": "http://127.0.0.1:1"}, []),
+    ],
+)
+async def test_an_issuer_must_be_one_that_can_be_trusted(
+    settings: Settings, options: dict[str, object], wrong: list[str]
+) -> None:
+    chosen = {"oidc_issuer": "https://issuer.example", "oidc_audience": "sandgraph", **options}
+    findings = await found(settings.model_copy(update={"host": "0.0.0.0", **chosen}), "access")
+    assert [each.setting for each in findings if each.level is Level.FAIL] == wrong

@@ -9,11 +9,13 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from sandgraph.api import problem
+from sandgraph.api.auth.gate import Gate
+from sandgraph.api.auth.middleware import Authentication
 from sandgraph.api.guard import Guard
 from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
 from sandgraph.api.openapi import Api
-from sandgraph.api.routes import code, control, errors, graphs, health, history, logs, runs, stream, webhooks
+from sandgraph.api.routes import access, code, control, errors, graphs, health, history, logs, runs, stream, webhooks
 from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
 from sandgraph.telemetry.metrics import Metrics
@@ -27,6 +29,7 @@ def create_app(
     metrics: Metrics | None = None,
     spans: Spans | None = None,
     limits: Limits | None = None,
+    gate: Gate | None = None,
 ) -> FastAPI:
     """Return the HTTP and WebSocket API.
 
@@ -36,6 +39,7 @@ def create_app(
         metrics: Of the platform that serves; of the API alone without them.
         spans: Take what was done when.
         limits: How often people may ask; without them, as often as they like.
+        gate: Lets people in; without one, whoever can call the application may do everything.
     """
     app = Api(
         title="Sandgraph",
@@ -47,13 +51,15 @@ def create_app(
     app.state.services = services
     app.state.limits = limits
     app.state.metrics = metrics = metrics or Metrics()
+    app.state.gate = gate
     problem.install(app)
     # The last is the first to be asked.
     app.add_middleware(FairUse)
+    app.add_middleware(Authentication)
     app.add_middleware(Doorkeeper)
     app.add_middleware(Shape)
     app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
-    for routes in (code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route, graphs):
+    for routes in (access, code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route, graphs):
         app.include_router(routes.router)
     return app

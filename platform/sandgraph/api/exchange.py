@@ -78,17 +78,17 @@ class Exchange:
     def tenant(self) -> str | None:
         """Whose request it was; None where nobody was let in."""
         principal = self._scope.get("state", {}).get("principal")
-        return principal.tenant if isinstance(principal, Principal) else None
+        return principal.tenant or None if isinstance(principal, Principal) else None
 
     def note(self, message: Message) -> None:
         """Take what is sent."""
         match message["type"]:
-            case "http.response.start":
+            case "http.response.start" | "websocket.http.response.start":
                 self.status = message["status"]
                 self._first_byte = time.monotonic()
                 if _is_stream(message):
                     self._follows("sse")
-            case "http.response.body":
+            case "http.response.body" | "websocket.http.response.body":
                 self._bytes += len(message.get("body", b""))
             case "websocket.send":
                 self._bytes += len(message.get("bytes") or message.get("text") or "")

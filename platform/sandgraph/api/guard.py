@@ -53,7 +53,7 @@ class Guard:
 
         async def watched(message: Message) -> None:
             exchange.note(message)
-            if message["type"] == "http.response.start":
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from sandgraph.api.auth.described import describe_security
+from sandgraph.api.schemas.access import ApiKeyDocument, TicketDocument
 from sandgraph.api.schemas.answers import ProblemAnswer
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
 from sandgraph.api.schemas.control import EventDocument, ForkDocument, ReplayDocument, ResumeDocument
@@ -28,6 +30,8 @@ MODELS = (
     ReplayDocument,
     WebhookDocument,
     WebhookChange,
+    ApiKeyDocument,
+    TicketDocument,
     ProblemAnswer,
 )
 
@@ -50,6 +54,7 @@ TAGS = [
     {"name": "runs", "description": "Executions of a graph version."},
     {"name": "errors", "description": "What each code means, and what to do."},
     {"name": "webhooks", "description": "Endpoints that are told of runs that end."},
+    {"name": "access", "description": "Who may do what: API keys, and tickets for streams."},
     {"name": "health", "description": "For whoever operates the platform."},
 ]
 
@@ -75,5 +80,6 @@ class Api(FastAPI):
             schemas.update(further["$defs"])
             for name, example in ANSWERS.items():
                 schemas[name]["examples"] = [example]
+            describe_security(document, self.router, getattr(self.state, "gate", None))
             self.openapi_schema = document
         return self.openapi_schema

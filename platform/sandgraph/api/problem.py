@@ -57,6 +57,7 @@ _FIELDS = {
     "tool": "name",
     "webhook": "webhook_id",
     "delivery": "delivery_id",
+    "key": "key_id",
     "error": "code",
 }
 

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
+from sandgraph.model.access import Principal
+from sandgraph.model.api_key import ApiKey
 from sandgraph.model.document import to_document
 from sandgraph.model.log_filter import level_of
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
@@ -327,6 +329,39 @@ def _error(failure: Failure | None) -> Document | None:
 
 def _usage(usage: Usage | None) -> Document | None:
     return asdict(usage) if usage else None
+
+
+def key_view(key: ApiKey) -> Document:
+    """Return an API key; there is nothing of its secret in it."""
+    return {
+        "key_id": key.key_id,
+        "prefix": key.prefix,
+        "tenant": key.tenant,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "created_at": _time(key.created_at),
+        "created_by": key.created_by,
+        "expires_at": _time(key.expires_at),
+        "last_used_at": _time(key.last_used_at),
+        "revoked_at": _time(key.revoked_at),
+    }
+
+
+def admission_view(principal: Principal, expires_at: datetime | None, *, is_open: bool) -> Document:
+    """Return who asks, until when they may, and whether anybody may."""
+    return {
+        "tenant": principal.tenant,
+        "subject": principal.subject,
+        "scopes": sorted(principal.scopes),
+        "key_id": principal.key_id,
+        "expires_at": _time(expires_at),
+        "open": is_open,
+    }
+
+
+def ticket_view(ticket: str, path: str, expires_at: datetime) -> Document:
+    """Return a ticket."""
+    return {"ticket": ticket, "path": path, "expires_at": _time(expires_at)}
 
 
 def _time(moment: datetime | None) -> str | None:

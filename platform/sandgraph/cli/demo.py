@@ -24,7 +24,7 @@ from sandgraph.cli.common import AddParser, add_settings, log_to_stderr, setting
 from sandgraph.cli.serve import running
 from sandgraph.errors import InvalidInput, SandgraphError
 from sandgraph.sandbox.reaper import count_containers
-from sandgraph.settings import Settings
+from sandgraph.settings import Access, Settings
 from sandgraph.workflows import sample_source
 
 JsonObject = dict[str, object]
@@ -72,7 +72,9 @@ async def demo(settings: Settings, file: Path | None, threshold: float) -> int:
     if not 0 <= threshold <= _BEST:
         raise InvalidInput.at("threshold", "out_of_range", f"A quality score lies between 0 and {_BEST}.")
     with tempfile.TemporaryDirectory(prefix="sandgraph-demo-") as folder:
-        own = settings.model_copy(update={"port": 0, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}"})
+        # Whom the deployment lets in is not asked: nobody else gets to hear of this one.
+        mine = {"port": 0, "host": "127.0.0.1", "access": Access.AUTO, "oidc_issuer": ""}
+        own = settings.model_copy(update={**mine, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}"})
         console.print("Starting the platform: sandboxes are being warmed up …")
         async with running(own) as (url, _):
             console.print(

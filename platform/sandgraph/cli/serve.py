@@ -30,6 +30,8 @@ _MESSAGE_BYTES = 4 * 1024
 #: Seconds that requests in flight get to finish once the platform was told to stop.
 _GRACE_S = 5
 
+_OPEN = "open to everybody who reaches it, as there is no key yet: sandgraph keys create"
+
 
 def add_parser(add: AddParser) -> argparse.ArgumentParser:
     """Offer the subcommand."""
@@ -54,11 +56,13 @@ class _Server(uvicorn.Server):
     Args:
         config: Of the server.
         lost: Is set once another process took this one's place.
+        is_open: Whether it began with everybody let in.
     """
 
-    def __init__(self, config: uvicorn.Config, lost: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, lost: asyncio.Event, *, is_open: bool) -> None:
         super().__init__(config)
         self.lost = lost
+        self.is_open = is_open
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,7 +88,11 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
         async with open_platform(settings) as platform:
             config = uvicorn.Config(
                 create_app(
-                    services_of(platform), metrics=platform.metrics, spans=platform.spans, limits=Limits(settings)
+                    services_of(platform),
+                    metrics=platform.metrics,
+                    spans=platform.spans,
+                    limits=Limits(settings),
+                    gate=platform.gate,
                 ),
                 lifespan="off",
                 log_config=None,
@@ -99,7 +107,10 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
                 ws_max_size=_MESSAGE_BYTES,
                 timeout_graceful_shutdown=_GRACE_S,
             )
-            server = _Server(config, platform.heart.lost)
+            is_open = await platform.gate.is_open()
+            server = _Server(config, platform.heart.lost, is_open=is_open)
+            if is_open:
+                logger.warning("%s", _OPEN, extra={"action": "open"})
             task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             try:
                 while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
@@ -131,7 +142,8 @@ async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
-        print(f"Sandgraph serves {url} - its API is described at {url}/docs", flush=True)
+        said = f" - {_OPEN}" if server.is_open else ""
+        print(f"Sandgraph serves {url} - its API is described at {url}/docs{said}", flush=True)
         ends = [asyncio.create_task(event.wait()) for event in (stop, server.lost)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:

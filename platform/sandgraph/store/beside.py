@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sandgraph.errors import Unavailable
+from sandgraph.errors import ConfigurationError, Unavailable
 from sandgraph.store.api_keys import ApiKeys
 from sandgraph.store.backend import Backend, reason
 from sandgraph.store.database import backend_of
@@ -54,6 +54,19 @@ async def keys_of(data_dir: Path, database_url: str | None = None) -> AsyncItera
             await store.close()
 
 
+async def has_keys(data_dir: Path, database_url: str | None = None) -> bool:
+    """Tell whether any key was ever made; none was where there is no database of the present release yet."""
+    try:
+        backend = backend_of(data_dir, database_url, "beside")
+        try:
+            return await asyncio.to_thread(backend.is_ready) and await ApiKeys(_Beside(backend)).exist()
+        finally:
+            backend.leave()
+    except (ConfigurationError, Unavailable):
+        # What is wrong with the database itself is found by who looks for that.
+        return False
+
+
 class _Beside:
     """Does work on a thread, in a transaction of its own."""
 
@@ -61,12 +74,21 @@ class _Beside:
         self._backend = backend
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.write(work, *args, **kwargs)
+        return await self._do(self._backend.reader, work, *args, **kwargs)
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._do(self._backend.writer, work, *args, **kwargs)
+
+    async def _do(
+        self,
+        engine: Engine,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         def transaction() -> T:
             try:
-                with self._backend.writer.begin() as connection:
+                with engine.begin() as connection:
                     return work(connection, *args, **kwargs)
             except (DBAPIError, self._backend.error) as error:
                 message = f"The database does not answer: {reason(error)}."

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from sandgraph.api.schemas import answers, code, control, graph, keys, run, webhook
+from sandgraph.api.schemas import access, access_answers, answers, code, control, graph, keys, run, webhook
 from sandgraph.api.schemas.graph import Retryable, RetryDocument
 from sandgraph.api.schemas.validation import Submitted
 from sandgraph.model.retry import RETRYABLE, Retry
@@ -18,7 +18,7 @@ OpenApi = dict[str, Any]
 
 MODELS = {
     name: model
-    for module in (answers, code, control, graph, keys, run, webhook)
+    for module in (access, access_answers, answers, code, control, graph, keys, run, webhook)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel)
 }
@@ -62,7 +62,7 @@ def test_every_operation_is_described_and_named_once(openapi: OpenApi) -> None:
 def test_every_body_has_an_example_and_every_field_of_a_body_a_description(openapi: OpenApi) -> None:
     schemas = openapi["components"]["schemas"]
     bodies = [operation["requestBody"] for _, operation in operations(openapi) if "requestBody" in operation]
-    assert len(bodies) == 11
+    assert len(bodies) == 13
     for body in bodies:
         name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert schemas[name]["examples"]

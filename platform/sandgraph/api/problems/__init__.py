@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandgraph.api.problems import code, exchange, failures, fair_use, fields, graphs, platform, runs, states, webhooks
+from sandgraph.api.problems import (
+    access,
+    code,
+    exchange,
+    failures,
+    fair_use,
+    fields,
+    graphs,
+    platform,
+    runs,
+    states,
+    webhooks,
+)
 from sandgraph.api.problems.page import Page
 
 #: What the pages are about, in the order in which they are listed.
 TOPICS: Mapping[str, tuple[Page, ...]] = {
     "Requests": exchange.PAGES,
+    "Who may do what": access.PAGES,
     "Fields and parameters": fields.PAGES,
     "Fair use": fair_use.PAGES,
     "Submitted code": code.PAGES,

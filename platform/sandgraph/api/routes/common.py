@@ -11,6 +11,8 @@ from fastapi.security import SecurityScopes
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
+from sandgraph.api.auth.admission import demand
+from sandgraph.api.auth.scopes import scopes_of
 from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services, ServicesFor
 from sandgraph.errors import NotFound
@@ -39,10 +41,24 @@ GraphId = Annotated[str, Path(description="The graph version.")]
 RunId = Annotated[str, Path(description="The run.")]
 
 
-async def services_of(connection: HTTPConnection, _required: SecurityScopes) -> Services:
-    """Return what whoever asks may use: there is nothing of other tenants in it."""
+async def principal_of(connection: HTTPConnection, _required: SecurityScopes) -> Principal:
+    """Return who asks, if it may do what the route says.
+
+    All scopes of the route are demanded, whichever of its parts asks first: before anything is read of a body.
+
+    Raises:
+        HttpError: It may not (``scope_missing``).
+    """
     principal: Principal = getattr(connection.state, "principal", ANYBODY)
-    context.add(tenant=principal.tenant)
+    if principal.tenant:
+        context.add(tenant=principal.tenant)
+    demand(principal, scopes_of(connection.scope.get("route")))
+    return principal
+
+
+async def services_of(connection: HTTPConnection, required: SecurityScopes) -> Services:
+    """Return what whoever asks may use: there is nothing of other tenants in it; raises as `principal_of`."""
+    principal = await principal_of(connection, required)
     services_for = cast("ServicesFor", connection.app.state.services)
     return services_for(principal.tenant)
 
@@ -53,6 +69,11 @@ Reads = Annotated[Services, Security(services_of, scopes=[Scope.READ])]
 Submits = Annotated[Services, Security(services_of, scopes=[Scope.SUBMIT])]
 Operates = Annotated[Services, Security(services_of, scopes=[Scope.OPERATE])]
 Administers = Annotated[Services, Security(services_of, scopes=[Scope.ADMIN])]
+
+
+#: Who asks, where that is all there is to know.
+Asker = Annotated[Principal, Security(principal_of, scopes=[])]
+AdministersKeys = Annotated[Principal, Security(principal_of, scopes=[Scope.ADMIN])]
 
 
 class ListQuery(BaseModel):
@@ -91,7 +112,8 @@ def started(run_id: str, *, is_new: bool) -> dict[str, str]:
 
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
-    403: "A web page of another origin sent this.",
+    401: "No key or token came, or none that is good here.",
+    403: "What came lacks the scope, or a web page of another origin sent this.",
     404: "There is nothing of that id.",
     408: "The body took too long to arrive.",
     409: "Not in the present state of things.",

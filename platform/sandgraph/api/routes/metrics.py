@@ -56,7 +56,8 @@ async def metrics(request: Request, uses: Uses) -> Response:
 
 def _may_read(request: Request) -> bool:
     principal = getattr(request.state, "principal", None)
-    if isinstance(principal, Principal):
+    # Who came without credentials is nobody, and of no tenant.
+    if isinstance(principal, Principal) and principal.tenant:
         return bool(principal.scopes & {Scope.READ, Scope.ADMIN})
     return is_local(request)
 

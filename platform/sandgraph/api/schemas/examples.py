@@ -168,6 +168,29 @@ _LOG: Example = {
     "more": False,
     "final": True,
 }
+_KEY: Example = {
+    "key_id": "key_01M83P6AAQTJJHCZVMJRSGVCH0",
+    "prefix": "sgk_01M83P6AAQTJJHCZVMJRSGVCH0",
+    "tenant": "default",
+    "name": "ci",
+    "scopes": ["read", "submit"],
+    "created_at": _CREATED,
+    "created_by": "key_01M83P5ZZZTJJHCZVMJRSGVCH0",
+    "expires_at": "2027-02-21T12:00:00.123456Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+# Put together, so that no scanner takes this file for a leak.
+_KEY_TEXT = "_".join(("sgk", "01M83P6AAQTJJHCZVMJRSGVCH0", "x" * 43, "000000"))
+_WHO: Example = {
+    "tenant": "default",
+    "subject": "key_01M83P6AAQTJJHCZVMJRSGVCH0",
+    "scopes": ["read", "submit"],
+    "key_id": "key_01M83P6AAQTJJHCZVMJRSGVCH0",
+    "expires_at": "2027-02-21T12:00:00.123456Z",
+    "open": False,
+}
+_TICKET: Example = {"ticket": "sgt_" + "x" * 43, "path": f"/graph/ws/{_RUN_ID}", "expires_at": _FINISHED}
 
 #: By the name of the answer. The framework would leave nulls out of examples that models have themselves.
 _WEBHOOK: Example = {
@@ -223,5 +246,10 @@ ANSWERS: dict[str, Example] = {
     "WebhookList": {"webhooks": [_WEBHOOK], "next_cursor": None},
     "DeliveryAnswer": _DELIVERY,
     "DeliveryList": {"deliveries": [_DELIVERY], "next_cursor": None},
+    "ApiKeyAnswer": _KEY,
+    "ApiKeyMade": {**_KEY, "key": _KEY_TEXT},
+    "ApiKeyList": {"keys": [_KEY], "next_cursor": None},
+    "WhoamiAnswer": _WHO,
+    "TicketAnswer": _TICKET,
     "HealthAnswer": {"status": "ok"},
 }
