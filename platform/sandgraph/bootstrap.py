@@ -19,6 +19,7 @@ from sandgraph.api.services import Services, ServicesFor
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.deliveries import Deliverer
 from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.health import Health
 from sandgraph.execution.heart import Heart
 from sandgraph.execution.posting import Poster
 from sandgraph.execution.runtimes import runtimes_of
@@ -32,6 +33,7 @@ from sandgraph.store.records import CodeKind
 from sandgraph.store.store import Store
 from sandgraph.telemetry.metrics import Metrics
 from sandgraph.telemetry.spans import Spans, open_spans
+from sandgraph.telemetry.watchdog import Watchdog
 from sandgraph.workflows import builtin_workflows
 
 
@@ -46,6 +48,7 @@ class Platform:
         catalog: Takes functions, tools and graphs.
         runs: Takes runs.
         heart: Says that this process is there, and notices if another one took its place.
+        health: Whether all that works.
         metrics: What is counted and measured of all that.
         spans: What was done when, for a collector of traces.
         deliverer: Tells webhooks what they are owed.
@@ -58,6 +61,7 @@ class Platform:
     catalog: Catalog
     runs: Dispatcher
     heart: Heart
+    health: Health
     metrics: Metrics
     spans: Spans
     deliverer: Deliverer
@@ -112,6 +116,11 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         await runs.start()
         gate = Gate(store.keys, settings)
         stack.push_async_callback(gate.close)
+        watchdog = Watchdog(metrics, settings.loop_stall_s)
+        watchdog.start()
+        stack.push_async_callback(watchdog.stop)
+        health = Health(settings, store, sandboxes, runs, heart, watchdog, metrics)
+        stack.push_async_callback(health.stop)
         platform = Platform(
             settings=settings,
             store=store,
@@ -119,6 +128,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
             catalog=Catalog(store, sandboxes, settings, allowed),
             runs=runs,
             heart=heart,
+            health=health,
             metrics=metrics,
             spans=spans,
             deliverer=deliverer,
@@ -176,7 +186,6 @@ def gauges_of(platform: Platform) -> dict[str, float | Mapping[str, float]]:
 
 def services_of(platform: Platform) -> ServicesFor:
     """Return what the API needs of a platform, by tenant."""
-    health = Health(platform)
     rules = rules_of(platform.settings)
 
     def services_for(tenant: str) -> Services:
@@ -186,27 +195,7 @@ def services_of(platform: Platform) -> ServicesFor:
             runs=TenantRuns(platform.runs, platform.store, tenant),
             reader=TenantReader(platform.store, tenant),
             webhooks=TenantWebhooks(platform.store.webhooks, rules, platform.deliverer.ring, tenant),
-            health=health,
+            health=platform.health,
         )
 
     return services_for
-
-
-class Health:
-    """Tells whether the platform can take work.
-
-    Args:
-        platform: Running.
-    """
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    async def check(self) -> Mapping[str, object]:
-        """Return what there is.
-
-        Raises:
-            Unavailable: The database or the engine does not answer.
-        """
-        await self._platform.store.count_runs()
-        return {**self._platform.runs.facts(), "sandboxes": self._platform.sandboxes.facts()}

@@ -189,6 +189,12 @@ class Settings(BaseSettings):
 
     ws_ping_s: float = Field(20, gt=0, le=3_600, description="Interval of the server's WebSocket pings.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    min_free_mb: int = Field(
+        256, ge=0, le=1_048_576, description="Free disk space where the data is below which `/readyz` says no."
+    )
+    loop_stall_s: float = Field(
+        5.0, ge=0.1, le=3_600, description="Seconds for which the event loop may do nothing before that is reported."
+    )
     metrics_public: bool = Field(
         default=False, description="Let everybody who reaches the port read `GET /metrics`, with or without a key."
     )

@@ -14,7 +14,8 @@ from webhook_world import FakeWebhooks
 
 from sandgraph.api.services import Services
 from sandgraph.api.views import in_progress
-from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull, Unavailable
+from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull
+from sandgraph.execution.health import Checked, HealthReport
 from sandgraph.execution.runtimes import refusal
 from sandgraph.model.commands import EMPTY
 from sandgraph.model.graph import Graph
@@ -450,10 +451,12 @@ def _page(items: Sequence[T], cursor: str | None, limit: int) -> Page[T]:
 class FakeHealth:
     down: bool = False
 
-    async def check(self) -> Mapping[str, object]:
-        if self.down:
-            raise Unavailable("The Docker engine does not answer.", code="engine_unavailable")
-        return {"active_runs": 0}
+    def alive(self) -> HealthReport:
+        return HealthReport([Checked("heart", is_ok=not self.down, detail="It beats, or not.")], {})
+
+    async def ready(self) -> HealthReport:
+        checks = [Checked("database", is_ok=True, detail="It can be written.")]
+        return HealthReport([*checks, Checked("engine", is_ok=not self.down, detail="version 26")], {"active_runs": 0})
 
 
 @dataclass

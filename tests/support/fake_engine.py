@@ -142,6 +142,9 @@ class FakeEngine(Engine):
         self._note("connect", "")
         return self.facts
 
+    async def check(self, image_id: str) -> None:
+        self._note("check", image_id)
+
     async def create(self, name: str, config: Mapping[str, object]) -> str:
         self._note("create", name)
         self.containers[name] = FakeContainer(name, config)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandgraph.execution.health import HealthReport
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff
@@ -383,14 +384,13 @@ class Webhooks(Protocol):
 
 
 class Health(Protocol):
-    """Whether the platform can do its work."""
+    """Whether the platform works."""
 
-    async def check(self) -> Mapping[str, object]:
-        """Return facts for operators.
+    def alive(self) -> HealthReport:
+        """Tell whether the process works, or had better be started again."""
 
-        Raises:
-            Unavailable: Something that is needed does not answer.
-        """
+    async def ready(self) -> HealthReport:
+        """Tell whether it can take runs and do them; within two seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,6 +376,11 @@ class Dispatcher:
             async for batch in records:
                 yield batch
 
+    @property
+    def is_accepting(self) -> bool:
+        """Whether runs are taken."""
+        return self._accepting
+
     def facts(self) -> dict[str, int]:
         """Return how many runs are active and how many wait."""
         return {"active_runs": self._floor.active, "queued_runs": len(self._floor.queue)}

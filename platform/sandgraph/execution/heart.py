@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from sandgraph.errors import Conflict, Unavailable
@@ -28,8 +29,14 @@ class Heart:
         self._lease_s = lease_s
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._turned = time.monotonic()
         #: Set once another process took this one's place: this one is to end.
         self.lost = asyncio.Event()
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds since the last beat came to its end, stored or refused; a store that is stuck does neither."""
+        return time.monotonic() - self._turned
 
     def on_lost(self, listener: Callable[[], Awaitable[None]]) -> None:
         """Have this called once another process took this one's place."""
@@ -59,4 +66,5 @@ class Heart:
             except Unavailable:
                 # Tried again: if it lasts too long, another process may take over, which the next beat notices.
                 logger.warning("heartbeat not stored", exc_info=True, extra={"action": "heartbeat_failed"})
+            self._turned = time.monotonic()
             await asyncio.sleep(self._lease_s / _BEATS)

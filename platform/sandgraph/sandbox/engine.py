@@ -117,6 +117,29 @@ class Engine:
         """
         return (await self._look())[1]
 
+    async def check(self, image_id: str) -> None:
+        """Do nothing, if the engine answers at once and has an image; nothing is tried again.
+
+        Raises:
+            EngineUnavailable: It does not.
+        """
+        client = self._client
+        if client is None:
+            raise EngineUnavailable("No Docker engine is connected.")
+        began, failed = time.monotonic(), True
+        try:
+            await self._in_thread(lambda: client.inspect_image(image_id))  # type: ignore[no-untyped-call]
+            failed = False
+        except APIError as refused:
+            gone = refused.status_code in _GONE
+            what = f"has the runner image {image_id} no more" if gone else f"refuses to look: {refused.explanation}"
+            raise EngineUnavailable(f"The Docker engine {what}.") from refused
+        except (requests.RequestException, DockerException) as broken:
+            raise EngineUnavailable(f"The Docker engine does not answer: {broken}") from broken
+        finally:
+            if self._metrics is not None:
+                self._metrics.engine_called("check", time.monotonic() - began, failed=failed)
+
     async def create(self, name: str, config: Mapping[str, object]) -> str:
         """Create a container and return its id.
 

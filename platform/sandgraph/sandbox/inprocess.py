@@ -93,6 +93,9 @@ class InProcessSandboxes:
     async def end_run(self, run_id: str) -> None:
         """Do nothing: nothing is kept."""
 
+    async def ping(self) -> None:
+        """Do nothing: there is no engine that could be gone."""
+
     def facts(self) -> Mapping[str, object]:
         """Tell how many are leased; an unlimited number waits."""
         return {"engine": "none: in this process", "image": "inprocess", "waiting": 0, "leased": self._leased}

@@ -166,6 +166,16 @@ class SandboxPool:
         if self._parts is not None:
             self._parts.kept.end_run(run_id)
 
+    async def ping(self) -> None:
+        """Do nothing, if the engine answers and has the image.
+
+        Raises:
+            EngineUnavailable: It does not.
+        """
+        if self._parts is None or self._is_closed:
+            raise EngineUnavailable("The pool of sandboxes is not open.")
+        await self._engine.check(self._parts.facts.image_id)
+
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks; ``trouble`` says why no sandbox can be started at present."""
         parts = self._parts

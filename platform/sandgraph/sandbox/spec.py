@@ -129,5 +129,12 @@ class Sandboxes(Protocol):
     async def end_run(self, run_id: str) -> None:
         """Destroy what is kept for a run; it asks for no more sandboxes."""
 
+    async def ping(self) -> None:
+        """Do nothing, if sandboxes can be had.
+
+        Raises:
+            EngineUnavailable: The engine does not answer, or the image is gone.
+        """
+
     def facts(self) -> Mapping[str, object]:
         """Tell what there is, for health checks: engine, image, sandboxes waiting and leased."""

@@ -261,11 +261,27 @@ def test_an_error_that_fits_nowhere_is_500_without_its_text(
 
 def test_health(client: TestClient, world: World) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "active_runs": 0}
+    checks = [{"name": name, "status": "ok"} for name in ("database", "engine")]
+    assert client.get("/readyz").json() == {"status": "ready", "checks": checks}
     world.health.down = True
-    assert client.get("/livez").status_code == 200
-    assert client.get("/readyz").status_code == 503
-    assert client.get("/readyz").json()["code"] == "engine_unavailable"
+    for path, code, check in (("/livez", "not_alive", "heart"), ("/readyz", "not_ready", "engine")):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json()["code"] == code
+        assert [each["path"] for each in answer.json()["errors"]] == [check]
+        assert "beats" not in answer.text
+        assert "26" not in answer.text
+
+
+def test_health_in_detail_is_for_this_machine(world: World, client: TestClient) -> None:
+    local = TestClient(client.app, client=("127.0.0.1", 1))
+    found = local.get("/readyz").json()
+    assert found["active_runs"] == 0
+    assert [each["detail"] for each in found["checks"]] == ["It can be written.", "version 26"]
+    assert "active_runs" not in local.get("/readyz", headers={"X-Forwarded-For": "192.0.2.1"}).json()
+    world.health.down = True
+    assert local.get("/readyz").json()["errors"][0]["message"] == "version 26"
 
 
 def test_the_root_says_where_to_go(client: TestClient) -> None:

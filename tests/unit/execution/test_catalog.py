@@ -52,6 +52,8 @@ class Checking:
 
     async def end_run(self, run_id: str) -> None: ...
 
+    async def ping(self) -> None: ...
+
     def usage(self) -> Usage:
         raise NotImplementedError
 

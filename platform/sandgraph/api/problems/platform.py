@@ -26,6 +26,25 @@ PAGES = (
         "port: Input should be less than or equal to 65535.",
     ),
     _down(
+        "not_ready",
+        "The platform cannot take runs and do them at present: `errors` names the checks that failed.",
+        "Send work elsewhere, or try again after `Retry-After` seconds. `sandgraph doctor` tells operators what to do.",
+        "The platform cannot take runs and do them at present: database.",
+    ),
+    _down(
+        "not_alive",
+        "The process does not work any more.",
+        "Have it started again; what was accepted goes on then.",
+        "The process does not work any more: heart.",
+    ),
+    _down(
+        "check_failed",
+        "A check of the platform's health came out badly.",
+        "See `detail`; it is for operators alone.",
+        "This check failed.",
+        "database",
+    ),
+    _down(
         "unavailable",
         "A part that is needed does not answer.",
         "Try again after `Retry-After` seconds.",

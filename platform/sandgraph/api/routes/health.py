@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from sandgraph.api.reply import reply
+from sandgraph.api.peers import may_look
+from sandgraph.api.problem import MEDIA_TYPE, document
+from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Uses, answers
 from sandgraph.api.schemas.answers import HealthAnswer
+from sandgraph.errors import Problem
+from sandgraph.execution.health import HealthReport
 
 router = APIRouter()
+
+#: Seconds after which it is worth asking again.
+_RETRY_S = 5
 
 
 @router.get("/", include_in_schema=False)
@@ -18,15 +25,36 @@ async def index() -> Response:
     return reply({"name": "Sandgraph", "docs": "/docs", "openapi": "/openapi.json", "health": "/readyz"})
 
 
-@router.get("/livez", tags=["health"], summary="Is it alive?", responses=answers({200: (HealthAnswer, "It answers.")}))
-async def live() -> Response:
-    """Answer, which is all that this says."""
-    return reply({"status": "ok"})
+@router.get(
+    "/livez", tags=["health"], summary="Is it alive?", responses=answers({200: (HealthAnswer, "It works.")}, 503)
+)
+async def live(request: Request, uses: Uses) -> Response:
+    """Tell whether the process works: the event loop turns, and the database's thread and the heart with it."""
+    report = uses.health.alive()
+    if report.is_ok:
+        return reply({"status": "ok"}, headers={"Cache-Control": "no-store"})
+    return _failed(report, "not_alive", "The process does not work any more", details=may_look(request))
 
 
 @router.get(
     "/readyz", tags=["health"], summary="Can it work?", responses=answers({200: (HealthAnswer, "It can.")}, 503)
 )
-async def ready(uses: Uses) -> Response:
-    """Check what the platform needs to run a graph: its database, and the Docker engine."""
-    return reply({"status": "ready", **await uses.health.check()})
+async def ready(request: Request, uses: Uses) -> Response:
+    """Check what the platform needs to take runs and do them; details are for operators: this machine, and keys."""
+    report, details = await uses.health.ready(), may_look(request)
+    if not report.is_ok:
+        return _failed(report, "not_ready", "The platform cannot take runs and do them at present", details=details)
+    checks = [
+        {"name": each.name, "status": "ok", **({"detail": each.detail} if details else {})} for each in report.checks
+    ]
+    facts = report.facts if details else {}
+    return reply({"status": "ready", "checks": checks, **facts}, headers={"Cache-Control": "no-store"})
+
+
+def _failed(report: HealthReport, code: str, what: str, *, details: bool) -> Response:
+    failed = [each for each in report.checks if not each.is_ok]
+    problems = [Problem(each.name, "check_failed", each.detail if details else "This check failed.") for each in failed]
+    names = ", ".join(each.name for each in failed)
+    text = to_json(document(503, code, f"{what}: {names}.", problems))
+    headers = {"Retry-After": str(_RETRY_S), "Cache-Control": "no-store"}
+    return Response(text, status_code=503, headers=headers, media_type=MEDIA_TYPE)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from sandgraph.api.peers import may_look
 from sandgraph.api.problem import HttpError
 from sandgraph.api.routes.common import Uses, answers
 from sandgraph.errors import Problem
-from sandgraph.model.access import Principal, Scope
 from sandgraph.telemetry.metrics import Metrics
 
 router = APIRouter()
@@ -30,9 +29,6 @@ _TEXT = {
     },
 }
 
-#: What a proxy adds: whoever it speaks for is somewhere else.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
-
 
 @router.get(
     "/metrics",
@@ -43,7 +39,7 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 )
 async def metrics(request: Request, uses: Uses) -> Response:
     """Return what Prometheus collects: for programs on the same machine, and for keys that may read or administer."""
-    if not (uses.settings.metrics_public or _may_read(request)):
+    if not (uses.settings.metrics_public or may_look(request)):
         message = (
             "Metrics are for programs on the same machine and for keys with the scope read or admin; "
             "SANDGRAPH_METRICS_PUBLIC lets everybody read them."
@@ -52,21 +48,3 @@ async def metrics(request: Request, uses: Uses) -> Response:
     found = cast("Metrics", request.app.state.metrics)
     text, content_type = found.exposition(request.headers.get("accept", ""))
     return Response(text, media_type=content_type, headers={"Cache-Control": "no-store"})
-
-
-def _may_read(request: Request) -> bool:
-    principal = getattr(request.state, "principal", None)
-    # Who came without credentials is nobody, and of no tenant.
-    if isinstance(principal, Principal) and principal.tenant:
-        return bool(principal.scopes & {Scope.READ, Scope.ADMIN})
-    return is_local(request)
-
-
-def is_local(request: Request) -> bool:
-    """Tell whether a program on this machine asks, and for itself."""
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
-        return False
-    try:
-        return ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False

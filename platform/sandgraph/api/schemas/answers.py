@@ -491,9 +491,18 @@ class ErrorCodeList(Answer):
     errors: list[ErrorCodeAnswer]
 
 
+class CheckAnswer(Answer):
+    """What a check found."""
+
+    name: str
+    status: Literal["ok"]
+    detail: str | None = Field(default=None, description="For operators: programs on the machine, and keys that read.")
+
+
 class HealthAnswer(BaseModel):
-    """That the platform lives, or is ready; facts for operators beside it."""
+    """That the platform lives, or is ready; for operators, facts beside it."""
 
     model_config = ConfigDict(extra="allow")
 
-    status: str
+    status: Literal["ok", "ready"]
+    checks: list[CheckAnswer] | None = Field(default=None, description="Of the readiness.")
