@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from sandgraph.api.schemas.graph import GraphDocument
+from sandgraph.api.schemas.health import HealthAnswer as HealthAnswer  # noqa: PLC0414 - one place for all answers
 from sandgraph.model.log_filter import Level
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.run import AttemptStatus, NodeRunStatus, RunStatus
@@ -489,20 +490,3 @@ class ErrorCodeList(Answer):
     """Every code that there is, by topic."""
 
     errors: list[ErrorCodeAnswer]
-
-
-class CheckAnswer(Answer):
-    """What a check found."""
-
-    name: str
-    status: Literal["ok"]
-    detail: str | None = Field(default=None, description="For operators: programs on the machine, and keys that read.")
-
-
-class HealthAnswer(BaseModel):
-    """That the platform lives, or is ready; for operators, facts beside it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    status: Literal["ok", "ready"]
-    checks: list[CheckAnswer] | None = Field(default=None, description="Of the readiness.")
