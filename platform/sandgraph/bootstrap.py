@@ -110,7 +110,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         stack.push_async_callback(runs.close)
         heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
-        deliverer = Deliverer(store.webhooks, Poster(rules_of(settings)))
+        deliverer = Deliverer(store.webhooks, Poster(rules_of(settings)), metrics=metrics, spans=spans)
         deliverer.start()
         stack.push_async_callback(deliverer.close)
         await runs.start()

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+
+from opentelemetry.trace import SpanKind
 
 from sandgraph.errors import SandgraphError
 from sandgraph.execution.posting import Answer, Poster
 from sandgraph.model import webhooks
 from sandgraph.store.webhook_records import Parcel, Try
 from sandgraph.store.webhook_store import WebhookStore
+from sandgraph.telemetry.metrics import Metrics
+from sandgraph.telemetry.spans import Spans
+from sandgraph.telemetry.trace import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +51,21 @@ class Deliverer:
         store: Keeps what webhooks are owed.
         poster: Posts it; closed with this.
         clock: Tells the time.
+        metrics: Count the tries.
+        spans: Take what was done when.
     """
 
-    def __init__(self, store: WebhookStore, poster: Poster, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: WebhookStore,
+        poster: Poster,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        metrics: Metrics | None = None,
+        spans: Spans | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
+        self._spans = spans or Spans()
         self._store = store
         self._poster = poster
         self._clock = clock
@@ -119,8 +137,26 @@ class Deliverer:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": webhooks.signature(parcel.secrets, parcel.delivery_id, timestamp, body),
         }
+        # Whoever is told goes on with the run's trace.
+        span = parcel.trace.new() if parcel.trace is not None and self._spans.is_on else parcel.trace
+        if span is not None:
+            headers[HEADER] = str(span)
+        began_ns = time.time_ns()
         try:
             answer = await self._poster.post(parcel.url, headers, body)
+            self._metrics.webhook_tried(answer.error or "delivered")
+            if span is not None:
+                about = {"sandgraph.webhook": parcel.webhook_id, "sandgraph.delivery": parcel.delivery_id}
+                self._spans.record(
+                    "webhook",
+                    span,
+                    parcel.trace,
+                    began_ns,
+                    time.time_ns(),
+                    about,
+                    kind=SpanKind.CLIENT,
+                    error=answer.error,
+                )
             await self._settle(parcel, at, answer)
         except asyncio.CancelledError:
             with suppress(SandgraphError):

@@ -16,10 +16,15 @@ from sandgraph.telemetry.trace import SpanRef, attempt_span, run_span
 _TRACEPARENT = select(tables.run.c.traceparent).where(tables.run.c.id == bindparam("run_id"))
 
 
+def span_of(connection: Connection, run_id: str) -> SpanRef | None:
+    """Return a run's span; None where it is of no trace, or gone."""
+    return run_span(connection.scalar(_TRACEPARENT, {"run_id": run_id}), run_id)
+
+
 def traced(connection: Connection, run_id: str, records: Iterable[JournalRecord]) -> list[JournalRecord]:
     """Return a run's records, each with its span, where the run has a trace."""
     found = list(records)
-    span = run_span(connection.scalar(_TRACEPARENT, {"run_id": run_id}), run_id) if found else None
+    span = span_of(connection, run_id) if found else None
     return found if span is None else [replace(each, trace=_span_of(each, run_id, span)) for each in found]
 
 

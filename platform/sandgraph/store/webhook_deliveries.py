@@ -14,6 +14,7 @@ from sandgraph.model.webhooks import GIVE_UP_AFTER, DeliveryStatus, closed_until
 from sandgraph.store import cursors, tables, webhooks
 from sandgraph.store.columns import now
 from sandgraph.store.records import Page
+from sandgraph.store.traces import span_of
 from sandgraph.store.webhook_records import Delivery, Parcel, Try
 
 #: Deliveries at the same time to one endpoint, to one that failed, and to those of one tenant.
@@ -245,6 +246,7 @@ def _take(connection: Connection, hook: Row[Any], at: datetime, hidden_s: float)
         attempts=row.attempts,
         give_up_at=row.give_up_at,
         failures=hook.failures,
+        trace=span_of(connection, row.run_id) if row.run_id is not None else None,
     )
 
 

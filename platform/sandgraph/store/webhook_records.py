@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sandgraph.model.webhooks import DeliveryStatus
+from sandgraph.telemetry.trace import SpanRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Parcel:
         attempts: Tries that were made before.
         give_up_at: When it is given up.
         failures: Deliveries to the endpoint that failed in a row before.
+        trace: The span of the run that it tells of, where that is of a trace.
     """
 
     delivery_id: str
@@ -110,6 +112,7 @@ class Parcel:
     attempts: int
     give_up_at: datetime
     failures: int
+    trace: SpanRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sandgraph.store import webhook_deliveries
 from sandgraph.store import webhooks as stored
 from sandgraph.store.store import Store
 from sandgraph.store.webhook_records import Delivery, NewWebhook, Webhook
+from sandgraph.telemetry import trace
 
 pytestmark = pytest.mark.anyio
 
@@ -423,3 +424,20 @@ async def test_it_wakes_by_itself_and_when_it_is_rung(world: World) -> None:
         while not world.endpoint.posts:  # noqa: ASYNC110 - the endpoint tells nobody
             await asyncio.sleep(0.01)
     assert world.endpoint.posts[0].said["type"] == "webhook.test"
+
+
+async def test_a_delivery_goes_on_with_the_trace_of_its_run_and_is_counted(world: World) -> None:
+    caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await world.hook()
+    with trace.within(trace.parse(caller)):
+        run_id = await world.run()
+    await world.end(run_id)
+    await world.ended()
+    world.endpoint.answers["https://a.example/"] = Answer(500, "refused", 1.0, None)
+    await world.round()
+    await world.round()
+    traced, untraced = world.endpoint.posts
+    assert traced.headers["traceparent"] == str(trace.run_span(caller, run_id))
+    assert "traceparent" not in untraced.headers
+    counted = world.deliverer._metrics.exposition("")[0]
+    assert b'sandgraph_webhook_deliveries_total{outcome="refused"} 2.0' in counted
