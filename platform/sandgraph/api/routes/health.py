@@ -40,7 +40,7 @@ async def live(request: Request, uses: Uses) -> Response:
     "/readyz", tags=["health"], summary="Can it work?", responses=answers({200: (HealthAnswer, "It can.")}, 503)
 )
 async def ready(request: Request, uses: Uses) -> Response:
-    """Check what the platform needs to take runs and do them; details are for operators: this machine, and keys."""
+    """Check what the platform needs to take runs and do them; details are for this machine."""
     report, details = await uses.health.ready(), may_look(request)
     if not report.is_ok:
         return _failed(report, "not_ready", "The platform cannot take runs and do them at present", details=details)

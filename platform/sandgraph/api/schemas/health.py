@@ -14,7 +14,7 @@ class CheckAnswer(BaseModel):
 
     name: str
     status: Literal["ok"]
-    detail: str | None = Field(default=None, description="For operators: programs on the machine, and keys that read.")
+    detail: str | None = Field(default=None, description="For operators: programs on the same machine.")
 
 
 class HealthAnswer(BaseModel):
