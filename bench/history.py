@@ -19,6 +19,7 @@ from bench.report import Figure, at_most, note
 from sandgraph.api.app import create_app
 from sandgraph.bootstrap import Platform, services_of
 from sandgraph.model.state import StateDiff
+from sandgraph.store.filters import RunFilter
 
 _GROWTH = 1.2
 _PAGE_MS = 100.0
@@ -70,7 +71,7 @@ async def _held(platform: Platform, workload: Workload, signal: Path) -> AsyncIt
     running = asyncio.create_task(run(platform, graph, workload))
     try:
         while True:
-            runs = (await platform.store.list_runs(graph_id=graph.graph_id)).items
+            runs = (await platform.store.list_runs(RunFilter(graph_id=graph.graph_id))).items
             if runs and runs[0].last_commit >= workload.steps:
                 yield runs[0].run_id
                 break

@@ -7,6 +7,7 @@
     │   └── PayloadTooLarge    a body, a source or a state over its limit
     ├── NotFound               no graph, run, function or tool of that id or name
     ├── Conflict               right in itself, but not in the present state of things
+    ├── PreconditionFailed     what was read before is not there any more
     ├── QueueFull              the bounded queue of runs has no room; try again later
     ├── ConfigurationError     the deployment's settings cannot work
     └── Unavailable            a part that is needed does not answer
@@ -100,6 +101,12 @@ class Conflict(SandgraphError):
     """Right in itself, but not in the present state of things."""
 
     code = "conflict"
+
+
+class PreconditionFailed(SandgraphError):
+    """What the caller had read is not what there is by now."""
+
+    code = "precondition_failed"
 
 
 class QueueFull(SandgraphError):

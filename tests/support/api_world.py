@@ -14,9 +14,10 @@ from webhook_world import FakeWebhooks
 
 from sandgraph.api.services import Services
 from sandgraph.api.views import in_progress
-from sandgraph.errors import Conflict, InvalidInput, NotFound, Problem, QueueFull
+from sandgraph.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, Problem, QueueFull
 from sandgraph.execution.health import Checked, HealthReport
 from sandgraph.execution.runtimes import refusal
+from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.commands import EMPTY
 from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
@@ -25,6 +26,7 @@ from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import analyse
 from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
+from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
 from sandgraph.store.logs import LogQuery, wants
 from sandgraph.store.records import (
     AttemptRecord,
@@ -188,14 +190,20 @@ class FakeRuns:
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
-        self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
+        self,
+        graph_id: str,
+        initial_state: Mapping[str, Json],
+        *,
+        idempotency_key: str | None = None,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> tuple[RunRecord, bool]:
         if self.error is not None:
             raise self.error
         graph = self.catalog.graphs.get(graph_id)
         if graph is None:
             raise NotFound("graph", graph_id)
-        return await self._start(graph, initial_state, idempotency_key, (graph_id, initial_state))
+        request = (graph_id, initial_state, annotations)
+        return await self._start(graph, initial_state, idempotency_key, request, annotations)
 
     async def _start(
         self,
@@ -203,6 +211,7 @@ class FakeRuns:
         state: Mapping[str, Json],
         key: str | None,
         request: object,
+        annotations: Annotations,
         forked: tuple[str, int] | None = None,
     ) -> tuple[RunRecord, bool]:
         if key is not None and key in self.keys:
@@ -214,6 +223,7 @@ class FakeRuns:
         made = RunRecord(
             run_id, graph.graph_id, graph.name, "image", RunStatus.PENDING, None, 0, 0, NOW, None, None, state, None
         )
+        made = replace(made, annotations=annotations)
         if forked is not None:
             made = replace(made, forked_from=forked[0], forked_at=forked[1])
         self.records[run_id] = made
@@ -240,20 +250,44 @@ class FakeRuns:
         return self._paused(run_id, is_paused=False)
 
     async def fork(
-        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+        self,
+        run_id: str,
+        at: int,
+        changes: StateDiff,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         if self.error is not None:
             raise self.error
         state = (await self.state(run_id, at)).data
         graph = self.catalog.graphs[self.records[run_id].graph_id]
-        request = (run_id, at, changes, latest)
-        return await self._start(graph, changes.apply(state), idempotency_key, request, (run_id, at))
+        request = (run_id, at, changes, latest, annotated)
+        notes = annotated.of_new(self.records[run_id].annotations)
+        return await self._start(graph, changes.apply(state), idempotency_key, request, notes, (run_id, at))
 
-    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+    async def annotate(self, run_id: str, change: AnnotationChange, expected: frozenset[int] | None) -> Annotations:
+        run = self._run(run_id)
+        if expected is not None and run.annotations.revision not in expected:
+            raise PreconditionFailed("They were changed meanwhile.")
+        self.records[run_id] = replace(run, annotations=change.apply(run.annotations))
+        return self.records[run_id].annotations
+
+    async def resume(
+        self, run_id: str, *, latest: bool, idempotency_key: str | None, annotated: AnnotationChange = UNCHANGED
+    ) -> tuple[RunRecord, bool]:
         run = self._run(run_id)
         if run.status is not RunStatus.FAILED:
             raise Conflict(f"The run {run_id} is {run.status}.", code="run_not_finished")
-        return await self.fork(run_id, run.last_commit, StateDiff(), latest=latest, idempotency_key=idempotency_key)
+        return await self.fork(
+            run_id,
+            run.last_commit,
+            StateDiff(),
+            latest=latest,
+            idempotency_key=idempotency_key,
+            annotated=annotated,
+        )
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> FakeReplayed:
         self._run(run_id)
@@ -361,40 +395,50 @@ class FakeReader:
     catalog: FakeCatalog
     runs: FakeRuns
     commits: list[CommitRecord]
+    asked: list[tuple[RunFilter, RunSort]]
 
-    async def list_code(self, kind: CodeKind, *, cursor: str | None, limit: int) -> Page[CodeVersion]:
-        return _page([versions[-1] for (of, _), versions in self.catalog.code.items() if of is kind], cursor, limit)
+    async def list_code(
+        self, kind: CodeKind, *, prefix: str, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
+        found = [each[-1] for (of, name), each in self.catalog.code.items() if of is kind and name.startswith(prefix)]
+        return _page(found if sort.is_descending or sort is NameSort.NAME else found[::-1], cursor, limit)
+
+    async def code_versions(
+        self, kind: CodeKind, name: str, *, version: int | None, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
+        found = [each for each in self.catalog.code.get((kind, name), ()) if version in {None, each.version}]
+        if not found:
+            raise NotFound(kind.value, name)
+        return _page(found, cursor, limit)
 
     async def graph(self, graph_id: str) -> GraphVersion:
         if graph_id not in self.catalog.graphs:
             raise NotFound("graph", graph_id)
         return self.catalog.graphs[graph_id]
 
-    async def list_graphs(self, *, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
-        return _page([each for each in self.catalog.graphs.values() if name in {None, each.name}], cursor, limit)
+    async def list_graphs(
+        self, where: GraphFilter, *, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[GraphVersion]:
+        found = [each for each in self.catalog.graphs.values() if where.name in {None, each.name}]
+        found = [each for each in found if each.name.startswith(where.prefix)]
+        return _page(found if sort.is_descending else found[::-1], cursor, limit)
 
     async def run_summary(self, run_id: str) -> RunSummary:
         if run_id not in self.runs.records:
             raise NotFound("run", run_id)
         return self.runs.records[run_id]
 
-    async def list_runs(
-        self,
-        *,
-        status: RunStatus | None,
-        graph_id: str | None,
-        failure: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> Page[RunSummary]:
+    async def list_runs(self, where: RunFilter, *, sort: RunSort, cursor: str | None, limit: int) -> Page[RunSummary]:
+        self.asked.append((where, sort))
         found: list[RunSummary] = [
             each
             for each in self.runs.records.values()
-            if status in {None, each.status}
-            and graph_id in {None, each.graph_id}
-            and failure in {None, each.failure and each.failure.code}
+            if (not where.statuses or each.status in where.statuses)
+            and where.graph_id in {None, each.graph_id}
+            and where.failure in {None, each.failure and each.failure.code}
+            and {*where.tags} <= {*each.annotations.tags}
         ]
-        return _page(found, cursor, limit)
+        return _page(found if sort.is_descending else found[::-1], cursor, limit)
 
     async def node_runs_in_progress(self, run_id: str) -> list[NodeRunRecord]:
         return in_progress(await self.node_runs(run_id))
@@ -469,6 +513,7 @@ class World:
     health: FakeHealth
     commits: list[CommitRecord] = field(default_factory=list)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
+    asked: list[tuple[RunFilter, RunSort]] = field(default_factory=list)
 
     @classmethod
     def make(cls, settings: Settings) -> World:
@@ -476,7 +521,7 @@ class World:
         return cls(settings, catalog, FakeRuns(catalog, settings), FakeHealth())
 
     def services(self, _tenant: str = "") -> Services:
-        reader = FakeReader(self.catalog, self.runs, self.commits)
+        reader = FakeReader(self.catalog, self.runs, self.commits, self.asked)
         return Services(self.catalog, self.runs, reader, self.webhooks, self.health, self.settings)
 
     def stored(self) -> tuple[object, ...]:

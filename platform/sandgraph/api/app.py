@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from sandgraph.api import problem
 from sandgraph.api.auth.gate import Gate
@@ -15,6 +15,7 @@ from sandgraph.api.guard import Guard
 from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
 from sandgraph.api.openapi import Api
+from sandgraph.api.parameters import refuse_unknown_parameters
 from sandgraph.api.routes import access, code, control, errors, graphs, health, history, logs, runs, stream, webhooks
 from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
@@ -61,5 +62,5 @@ def create_app(
     app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
     for routes in (access, code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route, graphs):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[Depends(refuse_unknown_parameters)])
     return app

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from sandgraph.api.auth.described import describe_security
 from sandgraph.api.schemas.access import ApiKeyDocument, TicketDocument
+from sandgraph.api.schemas.annotations import AnnotationsDocument
 from sandgraph.api.schemas.answers import ProblemAnswer
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
 from sandgraph.api.schemas.control import EventDocument, ForkDocument, ReplayDocument, ResumeDocument
@@ -32,6 +33,7 @@ MODELS = (
     WebhookChange,
     ApiKeyDocument,
     TicketDocument,
+    AnnotationsDocument,
     ProblemAnswer,
 )
 

@@ -20,6 +20,7 @@ from sandgraph.errors import (
     InvalidInput,
     NotFound,
     PayloadTooLarge,
+    PreconditionFailed,
     Problem,
     QueueFull,
     SandgraphError,
@@ -40,6 +41,7 @@ _STATUSES: tuple[tuple[type[SandgraphError], int], ...] = (
     (InvalidInput, 422),
     (NotFound, 404),
     (Conflict, 409),
+    (PreconditionFailed, 412),
     (QueueFull, 429),
     (Unavailable, 503),
 )

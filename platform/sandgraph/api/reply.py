@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from starlette.requests import Request
 from starlette.responses import Response
+
+from sandgraph.api.etags import etag_of, matches
 
 
 def to_json(value: object) -> str:
@@ -17,3 +20,13 @@ def to_json(value: object) -> str:
 def reply(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer."""
     return Response(to_json(value), status_code=status, headers=headers, media_type="application/json")
+
+
+def reply_unless_known(request: Request, value: object, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer with its ETag; to a client that has this very answer already, 304 without a body."""
+    body = to_json(value).encode()
+    tag = etag_of(body)
+    headers = {**(headers or {}), "ETag": tag, "Cache-Control": "private, no-cache"}
+    if matches(request.headers.getlist("if-none-match"), tag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandgraph.execution.health import HealthReport
+from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, RunStatus
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.model.webhooks import DeliveryStatus
 from sandgraph.settings import Settings
+from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
@@ -185,7 +187,12 @@ class Runs(Protocol):
     """Starts, watches and stops runs."""
 
     async def submit(
-        self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
+        self,
+        graph_id: str,
+        initial_state: Mapping[str, Json],
+        *,
+        idempotency_key: str | None = None,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> tuple[RunRecord, bool]:
         """Accept a run and return it, and whether it is new.
 
@@ -198,6 +205,15 @@ class Runs(Protocol):
 
     async def wait(self, run_id: str, timeout_s: float) -> RunRecord:
         """Return the run once it ended, or as it is after that time."""
+
+    async def annotate(self, run_id: str, change: AnnotationChange, expected: frozenset[int] | None) -> Annotations:
+        """Change what is noted about a run, where it is of one of the ``expected`` revisions, and return it.
+
+        Raises:
+            NotFound: There is no such run.
+            PreconditionFailed: It is of another revision.
+            InvalidInput: There would be too much (``metadata``).
+        """
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Cancel a run and return it; one that is cancelled already, as it is.
@@ -233,7 +249,14 @@ class Runs(Protocol):
         """Let a paused run go on; raises as `pause`."""
 
     async def fork(
-        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+        self,
+        run_id: str,
+        at: int,
+        changes: StateDiff,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         """Start a run that goes on from a checkpoint of another; return it, and whether it is new.
 
@@ -246,6 +269,7 @@ class Runs(Protocol):
             changes: To the state there.
             latest: Whether it pins functions and tools as they are by now, and not as the other did.
             idempotency_key: As in `submit`.
+            annotated: What is to be noted otherwise than about the other one.
 
         Raises:
             NotFound: There is no such run, or ``checkpoint``.
@@ -254,7 +278,9 @@ class Runs(Protocol):
             Conflict: The key was used for something else, or the run cannot be forked there.
         """
 
-    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+    async def resume(
+        self, run_id: str, *, latest: bool, idempotency_key: str | None, annotated: AnnotationChange = UNCHANGED
+    ) -> tuple[RunRecord, bool]:
         """Start a run that goes on where one that did not complete ended; as `fork`, from its last checkpoint.
 
         Raises:
@@ -290,24 +316,31 @@ class Runs(Protocol):
 
 
 class Reader(Protocol):
-    """The store, reading. Lists are newest first."""
+    """The store, reading. A page of a list may be short, and even empty, before the list's end."""
 
-    async def list_code(self, kind: CodeKind, *, cursor: str | None, limit: int) -> Page[CodeVersion]:
-        """Return the latest version of each function or tool."""
+    async def list_code(
+        self, kind: CodeKind, *, prefix: str, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
+        """Return the latest version of each function or tool whose name begins so."""
+
+    async def code_versions(
+        self, kind: CodeKind, name: str, *, version: int | None, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
+        """Return the versions of a function or tool, the latest first, or one of them; or raise NotFound."""
 
     async def graph(self, graph_id: str) -> GraphVersion:
         """Return a graph version, or raise NotFound."""
 
-    async def list_graphs(self, *, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
-        """Return graph versions, of one name or of all."""
+    async def list_graphs(
+        self, where: GraphFilter, *, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[GraphVersion]:
+        """Return graph versions."""
 
     async def run_summary(self, run_id: str) -> RunSummary:
         """Return a run without its states, or raise NotFound."""
 
-    async def list_runs(
-        self, *, status: RunStatus | None, graph_id: str | None, failure: str | None, cursor: str | None, limit: int
-    ) -> Page[RunSummary]:
-        """Return runs without their states, of one status, graph or failure's code, or of all."""
+    async def list_runs(self, where: RunFilter, *, sort: RunSort, cursor: str | None, limit: int) -> Page[RunSummary]:
+        """Return runs without their states."""
 
     async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
         """Return a run's node runs in order of their start, or so many that follow the one of a ``first_seq``."""

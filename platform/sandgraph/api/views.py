@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
 from sandgraph.model.access import Principal
+from sandgraph.model.annotations import Annotations
 from sandgraph.model.api_key import ApiKey
 from sandgraph.model.document import to_document
 from sandgraph.model.log_filter import level_of
@@ -38,6 +39,11 @@ def code_view(version: CodeVersion) -> Document:
         "description": version.description,
         "created_at": _time(version.created_at),
     }
+
+
+def source_view(version: CodeVersion) -> Document:
+    """Return a function's or tool's version with its code."""
+    return {**code_view(version), "code": version.code}
 
 
 def graph_summary(version: GraphVersion) -> Document:
@@ -75,6 +81,7 @@ def run_summary(run: RunSummary) -> Document:
         "forked_from": _forked_from(run),
         "recoveries": run.recoveries,
         "trace": _trace(run.trace),
+        **_annotations(run.annotations),
     }
 
 
@@ -118,18 +125,30 @@ def outcome_view(run: RunSummary, data: Mapping[str, object], node_runs: Sequenc
         "status": run.status.value,
         "final_state": {"run_id": run.run_id, "data": data, "execution_log": execution_log(node_runs)},
         "error": _error(run.failure),
+        **_annotations(run.annotations),
     }
 
 
 def accepted_view(run: RunSummary, message: str) -> Document:
     """Return what is known of a run that was just accepted: to its client it runs, though it may wait its turn."""
     status = run.status if run.is_final else RunStatus.RUNNING
-    return {"run_id": run.run_id, "graph_id": run.graph_id, "status": status.value, "message": message}
+    return {
+        "run_id": run.run_id,
+        "graph_id": run.graph_id,
+        "status": status.value,
+        "message": message,
+        **_annotations(run.annotations),
+    }
 
 
 def forked_view(run: RunSummary, message: str) -> Document:
     """Return what is known of a run that was just made from another one."""
     return {**accepted_view(run, message), "forked_from": _forked_from(run)}
+
+
+def annotations_view(run_id: str, annotations: Annotations) -> Document:
+    """Return what is noted about a run."""
+    return {"run_id": run_id, **_annotations(annotations)}
 
 
 def event_view(receipt: EventReceipt) -> Document:
@@ -291,6 +310,10 @@ def _entry(
         "message": message,
         "error": _error(timed.failure),
     }
+
+
+def _annotations(annotations: Annotations) -> Document:
+    return {"tags": list(annotations.tags), "metadata": dict(annotations.metadata)}
 
 
 def _forked_from(run: RunSummary) -> Document | None:

@@ -297,7 +297,7 @@ class WorkflowEngine:
             Conflict: The run goes on, or is completed.
             Unavailable: The engine was closed.
         """
-        latest = parse_resume({"functions": functions}, self._settings)
+        latest = parse_resume({"functions": functions}, self._settings).latest
         run, _ = await self._do(lambda host: host.runs.resume(run_id, latest=latest, idempotency_key=None))
         return run.run_id
 

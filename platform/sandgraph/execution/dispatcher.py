@@ -25,6 +25,7 @@ from sandgraph.execution.transport import Transport
 from sandgraph.execution.watched import WatchedTransport
 from sandgraph.model import events
 from sandgraph.model.access import DEFAULT_TENANT
+from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.run import NodeRunKey, RunStatus
 from sandgraph.model.state import Json, StateDiff, has_more_values
 from sandgraph.settings import Settings
@@ -140,6 +141,7 @@ class Dispatcher:
         *,
         idempotency_key: str | None = None,
         tenant: str = DEFAULT_TENANT,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> tuple[RunRecord, bool]:
         """Accept a run; it starts at once or waits for its turn.
 
@@ -153,7 +155,8 @@ class Dispatcher:
             Conflict: The idempotency key was used for something else.
             Unavailable: The platform is shutting down.
         """
-        return await self._accept(self._intake.submit(graph_id, initial_state, idempotency_key, tenant), tenant)
+        making = self._intake.submit(graph_id, initial_state, idempotency_key, tenant, annotations)
+        return await self._accept(making, tenant)
 
     async def fork(
         self,
@@ -164,6 +167,7 @@ class Dispatcher:
         latest: bool,
         idempotency_key: str | None,
         tenant: str = DEFAULT_TENANT,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         """Accept a run that goes on from a checkpoint of another, which stays as it is; else as `submit`.
 
@@ -174,6 +178,7 @@ class Dispatcher:
             latest: Whether it pins functions and tools as they are by now, and not as the other did.
             idempotency_key: As in `submit`.
             tenant: Whose it is.
+            annotated: What is to be noted otherwise than about the other one.
 
         Raises:
             NotFound: There is no such run, or ``checkpoint``.
@@ -181,11 +186,19 @@ class Dispatcher:
             Conflict: The checkpoint is none of an attempt's and cannot be changed (``commit_not_amendable``), the run
                 ended with it (``nothing_left``), or cannot be made again (``not_recoverable``).
         """
-        making = self._forks.fork(run_id, at, changes, latest=latest, idempotency_key=idempotency_key)
+        making = self._forks.fork(
+            run_id, at, changes, latest=latest, idempotency_key=idempotency_key, annotated=annotated
+        )
         return await self._accept(making, tenant)
 
     async def resume(
-        self, run_id: str, *, latest: bool, idempotency_key: str | None, tenant: str = DEFAULT_TENANT
+        self,
+        run_id: str,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        tenant: str = DEFAULT_TENANT,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         """Accept a run that goes on where another failed, was cancelled or interrupted: what was done stays done.
 
@@ -194,13 +207,14 @@ class Dispatcher:
             latest: Whether it pins functions and tools as they are by now, and not as the other did.
             idempotency_key: As in `submit`.
             tenant: Whose it is.
+            annotated: What is to be noted otherwise than about the other one.
 
         Raises:
             NotFound: There is no such run.
             Conflict: It has not ended (``run_not_finished``), is completed (``run_already_finished``), or cannot be
                 made again (``not_recoverable``).
         """
-        making = self._forks.resume(run_id, latest=latest, idempotency_key=idempotency_key)
+        making = self._forks.resume(run_id, latest=latest, idempotency_key=idempotency_key, annotated=annotated)
         return await self._accept(making, tenant)
 
     async def _accept(
@@ -278,6 +292,10 @@ class Dispatcher:
         if record.status is not RunStatus.CANCELLED:
             raise _finished(record)
         return record
+
+    async def annotate(self, run_id: str, change: AnnotationChange, expected: frozenset[int] | None) -> Annotations:
+        """Change what is noted about a run; see `Store.annotate_run`."""
+        return await self._store.annotate_run(run_id, change, expected=expected)
 
     async def pause(self, run_id: str) -> RunSummary:
         """Let what runs come to its end and start nothing more, until `unpause`; a paused run stays paused.

@@ -18,6 +18,7 @@ from sandgraph.execution.waker import Waker
 from sandgraph.model import events
 from sandgraph.model.run import RunStatus
 from sandgraph.settings import Settings
+from sandgraph.store.filters import RunFilter
 from sandgraph.store.records import HandedBack, RunSummary
 from sandgraph.store.store import Store
 from sandgraph.telemetry import context
@@ -90,7 +91,7 @@ class Floor:
             self.queue.add(waiting)
         cursor: str | None = None
         while left and left.waiting:
-            page = await self._store.list_runs(status=RunStatus.WAITING, cursor=cursor, limit=_PAGE)
+            page = await self._store.list_runs(RunFilter(frozenset({RunStatus.WAITING})), cursor=cursor, limit=_PAGE)
             for run in page.items:
                 self.queue.count(await self._waiting(run))
             cursor = page.next_cursor

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.execution import plans
@@ -13,6 +14,7 @@ from sandgraph.execution.checkpoints import not_recoverable, read_told
 from sandgraph.execution.initial_state import checked_state
 from sandgraph.execution.jobs import RunPlan
 from sandgraph.model import fork, scheduler
+from sandgraph.model.annotations import UNCHANGED, AnnotationChange
 from sandgraph.model.commands import Command
 from sandgraph.model.event_document import to_document
 from sandgraph.model.fork import History
@@ -24,6 +26,23 @@ from sandgraph.store.checkpoints import without_views
 from sandgraph.store.records import CodeKind, CodeVersion, RunEvent, RunRecord
 from sandgraph.store.runs import NewRun
 from sandgraph.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for, beside the history."""
+
+    request: Sequence[object]
+    annotated: AnnotationChange
+    idempotency_key: str | None
+    latest: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the request from others."""
+        # Without annotations as releases before there were any have it.
+        noted = [] if self.annotated == UNCHANGED else [self.annotated.tags, dict(self.annotated.metadata or {})]
+        return hashlib.sha256(json.dumps([*self.request, *noted], sort_keys=True).encode()).hexdigest()
 
 
 class Forks:
@@ -41,7 +60,14 @@ class Forks:
         self._image = image
 
     async def fork(
-        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+        self,
+        run_id: str,
+        at: int,
+        changes: StateDiff,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         """Make a run that goes on from a checkpoint of another; return it, and whether it is new.
 
@@ -54,6 +80,7 @@ class Forks:
             latest: Whether it pins functions and tools as they are by now, and not as the other one did. The conditions
                 behind the checkpoint are then asked anew.
             idempotency_key: The same one again gives the run that it gave before.
+            annotated: What is to be noted otherwise than about the other one.
 
         Raises:
             NotFound: There is no such run, or it has no such checkpoint.
@@ -81,12 +108,12 @@ class Forks:
             initial,
             history,
             at,
-            latest=latest,
-            idempotency_key=idempotency_key,
-            request=["fork", run_id, at, changes.to_json(), latest],
+            _Asked(["fork", run_id, at, changes.to_json(), latest], annotated, idempotency_key, latest=latest),
         )
 
-    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+    async def resume(
+        self, run_id: str, *, latest: bool, idempotency_key: str | None, annotated: AnnotationChange = UNCHANGED
+    ) -> tuple[RunRecord, bool]:
         """Make a run that goes on where another one ended without completing; what was done there stays done.
 
         Its ``forked_at`` is the number of its own last commit: in the other one, that may have had another.
@@ -113,9 +140,7 @@ class Forks:
             record.initial_state,
             history,
             history.run.commits,
-            latest=latest,
-            idempotency_key=idempotency_key,
-            request=["resume", run_id, latest],
+            _Asked(["resume", run_id, latest], annotated, idempotency_key, latest=latest),
         )
 
     async def _tell(self, record: RunRecord, retold: _Retold) -> None:
@@ -143,15 +168,13 @@ class Forks:
         initial: Mapping[str, Json],
         history: History,
         at: int,
-        *,
-        latest: bool,
-        idempotency_key: str | None,
-        request: Sequence[object],
+        asked: _Asked,
     ) -> tuple[RunRecord, bool]:
-        functions, tools = await self._latest(plan, record.tenant) if latest else (plan.functions, plan.tools)
+        functions, tools = await self._latest(plan, record.tenant) if asked.latest else (plan.functions, plan.tools)
         graph = await self._store.graph(record.graph_id)
-        fingerprint = _fingerprint(request) if idempotency_key else None
-        new = NewRun(graph, initial, functions, tools, self._image, idempotency_key, fingerprint)
+        key, fingerprint = asked.idempotency_key, asked.fingerprint if asked.idempotency_key else None
+        notes = asked.annotated.of_new(record.annotations)
+        new = NewRun(graph, initial, functions, tools, self._image, key, fingerprint, notes)
         told = await asyncio.to_thread(_documents, history)
         return await self._store.fork_run(new, history.commands, told, forked_from=record.run_id, forked_at=at)
 
@@ -226,7 +249,3 @@ def _is_broken(run: scheduler.Run) -> bool:
 
 def _documents(history: History) -> list[RunEvent]:
     return [RunEvent(number, to_document(event)) for number, event in enumerate(history.events, 1)]
-
-
-def _fingerprint(request: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

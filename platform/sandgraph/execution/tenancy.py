@@ -16,9 +16,11 @@ from sandgraph.execution.dispatcher import Dispatcher, EventReceipt
 from sandgraph.execution.plans import graph_of
 from sandgraph.execution.queue import Place
 from sandgraph.execution.replays import Replayed
+from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.graph import Graph
-from sandgraph.model.run import NodeRunKey, RunStatus
+from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json, StateDiff
+from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
@@ -85,15 +87,27 @@ class TenantRuns:
         self._tenant = tenant
 
     async def submit(
-        self, graph_id: str, initial_state: Mapping[str, Json], *, idempotency_key: str | None = None
+        self,
+        graph_id: str,
+        initial_state: Mapping[str, Json],
+        *,
+        idempotency_key: str | None = None,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> tuple[RunRecord, bool]:
         """See `Dispatcher.submit`."""
-        return await self._runs.submit(graph_id, initial_state, idempotency_key=idempotency_key, tenant=self._tenant)
+        return await self._runs.submit(
+            graph_id, initial_state, idempotency_key=idempotency_key, tenant=self._tenant, annotations=annotations
+        )
 
     async def wait(self, run_id: str, timeout_s: float) -> RunRecord:
         """See `Dispatcher.wait`."""
         await self._own(run_id)
         return await self._runs.wait(run_id, timeout_s)
+
+    async def annotate(self, run_id: str, change: AnnotationChange, expected: frozenset[int] | None) -> Annotations:
+        """See `Dispatcher.annotate`."""
+        await self._own(run_id)
+        return await self._runs.annotate(run_id, change, expected)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """See `Dispatcher.cancel`."""
@@ -116,18 +130,35 @@ class TenantRuns:
         return await self._runs.unpause(run_id)
 
     async def fork(
-        self, run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None
+        self,
+        run_id: str,
+        at: int,
+        changes: StateDiff,
+        *,
+        latest: bool,
+        idempotency_key: str | None,
+        annotated: AnnotationChange = UNCHANGED,
     ) -> tuple[RunRecord, bool]:
         """See `Dispatcher.fork`."""
         await self._own(run_id)
         return await self._runs.fork(
-            run_id, at, changes, latest=latest, idempotency_key=idempotency_key, tenant=self._tenant
+            run_id,
+            at,
+            changes,
+            latest=latest,
+            idempotency_key=idempotency_key,
+            tenant=self._tenant,
+            annotated=annotated,
         )
 
-    async def resume(self, run_id: str, *, latest: bool, idempotency_key: str | None) -> tuple[RunRecord, bool]:
+    async def resume(
+        self, run_id: str, *, latest: bool, idempotency_key: str | None, annotated: AnnotationChange = UNCHANGED
+    ) -> tuple[RunRecord, bool]:
         """See `Dispatcher.resume`."""
         await self._own(run_id)
-        return await self._runs.resume(run_id, latest=latest, idempotency_key=idempotency_key, tenant=self._tenant)
+        return await self._runs.resume(
+            run_id, latest=latest, idempotency_key=idempotency_key, tenant=self._tenant, annotated=annotated
+        )
 
     async def replay(self, run_id: str, key: NodeRunKey, attempt: int | None) -> Replayed:
         """See `Dispatcher.replay`."""
@@ -167,17 +198,31 @@ class TenantReader:
         self._store = store
         self._tenant = tenant
 
-    async def list_code(self, kind: CodeKind, *, cursor: str | None, limit: int) -> Page[CodeVersion]:
+    async def list_code(
+        self, kind: CodeKind, *, prefix: str, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
         """See `Store.list_code`."""
-        return await self._store.list_code(kind, cursor=cursor, limit=limit, tenant=self._tenant)
+        return await self._store.list_code(
+            kind, prefix=prefix, sort=sort, cursor=cursor, limit=limit, tenant=self._tenant
+        )
+
+    async def code_versions(
+        self, kind: CodeKind, name: str, *, version: int | None, cursor: str | None, limit: int
+    ) -> Page[CodeVersion]:
+        """See `Store.code_versions`."""
+        return await self._store.code_versions(
+            kind, name, version=version, cursor=cursor, limit=limit, tenant=self._tenant
+        )
 
     async def graph(self, graph_id: str) -> GraphVersion:
         """See `Store.graph`."""
         return await graph_of(self._store, graph_id, self._tenant)
 
-    async def list_graphs(self, *, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
+    async def list_graphs(
+        self, where: GraphFilter, *, sort: NameSort, cursor: str | None, limit: int
+    ) -> Page[GraphVersion]:
         """See `Store.list_graphs`."""
-        return await self._store.list_graphs(name=name, cursor=cursor, limit=limit, tenant=self._tenant)
+        return await self._store.list_graphs(where, sort=sort, cursor=cursor, limit=limit, tenant=self._tenant)
 
     async def run_summary(self, run_id: str) -> RunSummary:
         """See `Store.run_summary`."""
@@ -186,13 +231,9 @@ class TenantReader:
             raise NotFound("run", run_id)
         return run
 
-    async def list_runs(
-        self, *, status: RunStatus | None, graph_id: str | None, failure: str | None, cursor: str | None, limit: int
-    ) -> Page[RunSummary]:
+    async def list_runs(self, where: RunFilter, *, sort: RunSort, cursor: str | None, limit: int) -> Page[RunSummary]:
         """See `Store.list_runs`."""
-        return await self._store.list_runs(
-            status=status, graph_id=graph_id, failure=failure, cursor=cursor, limit=limit, tenant=self._tenant
-        )
+        return await self._store.list_runs(where, sort=sort, cursor=cursor, limit=limit, tenant=self._tenant)
 
     async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
         """See `Store.node_runs`."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select
 
+from sandgraph.errors import NotFound
 from sandgraph.store import cursors
 from sandgraph.store.columns import now, storable
+from sandgraph.store.filters import NameSort
 from sandgraph.store.records import CodeKind, CodeVersion, Page
+from sandgraph.store.scans import begins_with, collect
 from sandgraph.store.tables import code as table
 
 T = TypeVar("T")
+
+#: Where an item is in a list: its name; its version and its time where the list is in the order of those.
+_Key = tuple[str, int, datetime | None]
 
 #: Names in one statement: databases bound the number of parameters.
 _NAMES_AT_ONCE = 500
@@ -68,17 +75,125 @@ def all_latest(connection: Connection, tenant: str, kind: CodeKind) -> dict[str,
 
 
 def latest_page(
-    connection: Connection, tenant: str, kind: CodeKind, cursor: str | None, limit: int
+    connection: Connection, tenant: str, kind: CodeKind, prefix: str, sort: NameSort, cursor: str | None, limit: int
 ) -> Page[CodeVersion]:
-    """Return the latest version of each name, in the order of names."""
-    after = cursors.decode(kind.value, cursor)
-    # The names are limited before their versions are looked up: a page's cost is the page's.
-    names = select(table.c.name).where(_of(tenant, kind)).distinct().order_by(table.c.name).limit(limit + 1)
-    if after is not None:
-        names = names.where(table.c.name > after)
-    shown = connection.scalars(names).all()
-    found = latest_of(connection, tenant, kind, shown)
-    return cursors.page(kind.value, [found[name] for name in shown], limit, lambda version: version.name)
+    """Return the latest version of each name that begins with ``prefix``, in the order of ``sort``."""
+    of_list = kind.value if sort is NameSort.NAME else f"{kind} {sort}"
+
+    def load(keys: Sequence[_Key]) -> Mapping[_Key, CodeVersion]:
+        return _load(connection, tenant, kind, prefix, keys)
+
+    def fetch(behind: _Key | None, most: int) -> list[_Key]:
+        return _fetch(connection, tenant, kind, prefix, sort, behind, most)
+
+    found, last = collect(
+        _key(of_list, cursor, sort),
+        limit,
+        fetch,
+        load,
+        is_exact=sort is NameSort.NAME,
+    )
+    if last is None:
+        return Page(tuple(found), None)
+    name, version, at = last
+    text = name if at is None else f"{version} {at.isoformat()} {name}"
+    return Page(tuple(found), cursors.encode(of_list, text))
+
+
+def versions_page(
+    connection: Connection,
+    tenant: str,
+    kind: CodeKind,
+    name: str,
+    version: int | None,
+    cursor: str | None,
+    limit: int,
+) -> Page[CodeVersion]:
+    """Return the versions of a name, the latest first, or one of them.
+
+    Raises:
+        NotFound: There is none.
+    """
+    of_list = f"{kind} versions"
+    text = cursors.decode(of_list, cursor)
+    query = select(table).where(_of(tenant, kind), table.c.name == name).order_by(table.c.version.desc())
+    if version is not None:
+        query = query.where(table.c.version == version)
+    if text is not None:
+        query = query.where(table.c.version < cursors.number_of(text))
+    found = [version_of(row) for row in connection.execute(query.limit(limit + 1))]
+    if not found and text is None:
+        raise NotFound(kind.value, name if version is None else f"{name} (version {version})")
+    return cursors.page(of_list, found, limit, lambda each: str(each.version))
+
+
+def _fetch(
+    connection: Connection,
+    tenant: str,
+    kind: CodeKind,
+    prefix: str,
+    sort: NameSort,
+    behind: _Key | None,
+    most: int,
+) -> list[_Key]:
+    query = keys_query(tenant, kind, prefix, sort, behind, most)
+    if sort is NameSort.NAME:
+        return [(name, 0, None) for name in connection.scalars(query)]
+    return [(row.name, row.version, row.created_at) for row in connection.execute(query)]
+
+
+def keys_query(tenant: str, kind: CodeKind, prefix: str, sort: NameSort, behind: _Key | None, most: int) -> Select[Any]:
+    """Return the statement that gives names, or all versions of all names, in the list's order."""
+    c = table.c
+    if sort is NameSort.NAME:
+        names = select(c.name).where(_of(tenant, kind)).distinct().order_by(c.name).limit(most)
+        if prefix:
+            names = names.where(begins_with(c.name, prefix))
+        return names if behind is None else names.where(c.name > behind[0])
+    query = select(c.name, c.version, c.created_at).where(_of(tenant, kind)).limit(most)
+    query = query.with_hint(table, "INDEXED BY ix_code_tenant_kind_created_at_name", "sqlite")
+    if sort.is_descending:
+        query = query.order_by(c.created_at.desc(), c.name.desc())
+    else:
+        query = query.order_by(c.created_at, c.name)
+    if behind is not None:
+        name, _, at = behind
+        if sort.is_descending:
+            query = query.where(c.created_at <= at, or_(c.created_at < at, c.name < name))
+        else:
+            query = query.where(c.created_at >= at, or_(c.created_at > at, c.name > name))
+    return query
+
+
+def _load(
+    connection: Connection, tenant: str, kind: CodeKind, prefix: str, keys: Sequence[_Key]
+) -> dict[_Key, CodeVersion]:
+    # Of the keys that are versions, those that are no latest ones stay away.
+    names = [name for name, _, _ in keys if name.startswith(prefix)]
+    latest = _latest_versions(connection, tenant, kind, names)
+    shown = {key: key[0] for key in keys if key[1] in {0, latest.get(key[0])} and key[0].startswith(prefix)}
+    found = latest_of(connection, tenant, kind, shown.values())
+    return {key: found[name] for key, name in shown.items() if name in found}
+
+
+def _latest_versions(connection: Connection, tenant: str, kind: CodeKind, names: Iterable[str]) -> dict[str, int]:
+    """Return the number of each name's latest version, without its code."""
+    found: dict[str, int] = {}
+    for some in _batches(dict.fromkeys(names)):
+        query = select(table.c.name, func.max(table.c.version)).where(_of(tenant, kind), table.c.name.in_(some))
+        found.update((row[0], row[1]) for row in connection.execute(query.group_by(table.c.name)))
+    return found
+
+
+def _key(of_list: str, cursor: str | None, sort: NameSort) -> _Key | None:
+    text = cursors.decode(of_list, cursor)
+    if text is None:
+        return None
+    if sort is NameSort.NAME:
+        return text, 0, None
+    version, _, rest = text.partition(" ")
+    at, _, name = rest.partition(" ")
+    return name, cursors.number_of(version), cursors.time_of(at)
 
 
 def version_of(row: Row[Any]) -> CodeVersion:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, Select, exists, insert, or_, select
 
 from sandgraph.errors import NotFound
 from sandgraph.model.document import from_document, to_document
 from sandgraph.model.graph import Graph
 from sandgraph.store import cursors
 from sandgraph.store.columns import now, to_json
+from sandgraph.store.filters import GraphFilter, NameSort
 from sandgraph.store.ids import new_id
 from sandgraph.store.records import GraphVersion, Page
+from sandgraph.store.scans import begins_with, collect
 from sandgraph.store.tables import graph as table
 
-_LIST = "graphs"
+#: Where a version is in a list: its id, and its name where the list is in the order of those.
+_Key = tuple[str, ...]
 
 
 def save(connection: Connection, tenant: str, graph: Graph) -> tuple[GraphVersion, bool]:
@@ -58,16 +62,89 @@ def get(connection: Connection, graph_id: str) -> GraphVersion:
     return _version_of(row)
 
 
-def page(connection: Connection, tenant: str, name: str | None, cursor: str | None, limit: int) -> Page[GraphVersion]:
-    """Return versions, newest first."""
-    before = cursors.decode(_LIST, cursor)
-    query = select(table).where(table.c.tenant == tenant).order_by(table.c.id.desc()).limit(limit + 1)
-    if name is not None:
-        query = query.where(table.c.name == name)
-    if before is not None:
-        query = query.where(table.c.id < before)
-    found = [_version_of(row) for row in connection.execute(query)]
-    return cursors.page(_LIST, found, limit, lambda version: version.graph_id)
+def page(
+    connection: Connection,
+    tenant: str,
+    where: GraphFilter,
+    sort: NameSort,
+    cursor: str | None,
+    limit: int,
+) -> Page[GraphVersion]:
+    """Return versions in the order of ``sort``."""
+    kind = f"graphs {sort}"
+
+    def load(keys: Sequence[_Key]) -> Mapping[_Key, GraphVersion]:
+        return _load(connection, where, keys)
+
+    def fetch(behind: _Key | None, most: int) -> list[_Key]:
+        return _fetch(connection, tenant, where, sort, behind, most)
+
+    found, last = collect(
+        _key(kind, cursor, sort),
+        limit,
+        fetch,
+        load,
+        is_exact=not (where.latest or (where.prefix and sort is not NameSort.NAME)),
+    )
+    return Page(tuple(found), None if last is None else cursors.encode(kind, " ".join(last)))
+
+
+def _fetch(
+    connection: Connection, tenant: str, where: GraphFilter, sort: NameSort, behind: _Key | None, most: int
+) -> list[_Key]:
+    query = keys_query(tenant, where, sort, behind, most)
+    return [(row.id, row.name) if sort is NameSort.NAME else (row.id,) for row in connection.execute(query)]
+
+
+def keys_query(tenant: str, where: GraphFilter, sort: NameSort, behind: _Key | None, most: int) -> Select[Any]:
+    """Return the statement that gives ids, and names, in the list's order."""
+    c = table.c
+    query = select(c.id, c.name).where(c.tenant == tenant).limit(most)
+    if where.name is not None:
+        query = query.where(c.name == where.name)
+    if where.prefix and sort is NameSort.NAME:
+        query = query.where(begins_with(c.name, where.prefix))
+    by_name = where.name is not None or sort is NameSort.NAME
+    index = "ix_graph_tenant_name_id" if by_name else "ix_graph_tenant_id"
+    query = query.with_hint(table, f"INDEXED BY {index}", "sqlite")
+    if sort is NameSort.NAME:
+        query = query.order_by(c.name, c.id)
+        if behind is not None:
+            last_id, name = behind
+            is_behind = (c.name >= name, or_(c.name > name, c.id > last_id))
+            query = query.where(*is_behind) if where.name is None else query.where(c.id > last_id)
+        return query
+    query = query.order_by(c.id.desc() if sort.is_descending else c.id.asc())
+    if behind is not None:
+        query = query.where(c.id < behind[0] if sort.is_descending else c.id > behind[0])
+    return query
+
+
+def rows_query(ids: Sequence[str], where: GraphFilter) -> Select[Any]:
+    """Return the statement that reads those of these ids that are to be shown."""
+    query = select(table).where(table.c.id.in_(ids))
+    if where.prefix:
+        query = query.where(begins_with(table.c.name, where.prefix))
+    if where.latest:
+        newer = table.alias()
+        is_old = exists().where(
+            newer.c.tenant == table.c.tenant, newer.c.name == table.c.name, newer.c.version > table.c.version
+        )
+        query = query.where(~is_old.correlate(table))
+    return query
+
+
+def _load(connection: Connection, where: GraphFilter, keys: Sequence[_Key]) -> Mapping[_Key, GraphVersion]:
+    by_id = {key[0]: key for key in keys}
+    return {by_id[row.id]: _version_of(row) for row in connection.execute(rows_query(list(by_id), where))}
+
+
+def _key(kind: str, cursor: str | None, sort: NameSort) -> _Key | None:
+    text = cursors.decode(kind, cursor)
+    if text is None:
+        return None
+    graph_id, _, name = text.partition(" ")
+    return (graph_id, name) if sort is NameSort.NAME else (graph_id,)
 
 
 def _version_of(row: Row[Any]) -> GraphVersion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from datetime import datetime
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RANDOM_BITS = 80
@@ -28,6 +29,11 @@ class IdMaker:
                 value = self._last + 1 + secrets.randbits(_STEP_BITS)
             self._last = value
         return f"{prefix}_{_encode(value)}"
+
+
+def first_id(prefix: str, moment: datetime) -> str:
+    """Return what no id that is made at that time or later is less than."""
+    return f"{prefix}_{_encode(max(0, int(moment.timestamp() * 1000)) << _RANDOM_BITS)}"
 
 
 def _encode(value: int) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from sandgraph.model.access import DEFAULT_TENANT
+from sandgraph.model.annotations import NO_ANNOTATIONS, Annotations
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, StateDiff
@@ -73,6 +74,7 @@ class RunSummary:
         forked_at: Number of the checkpoint at which it goes its own way: of that run, where it was forked; of its own
             last commit of the history, where it was resumed.
         traceparent: Of the request that made it; None where it is of no trace.
+        annotations: What people noted about it.
     """
 
     run_id: str
@@ -99,6 +101,8 @@ class RunSummary:
     def trace(self) -> SpanRef | None:
         """The run's span; None where it is of no trace."""
         return run_span(self.traceparent, self.run_id)
+
+    annotations: Annotations = field(default=NO_ANNOTATIONS, kw_only=True)
 
     @property
     def is_final(self) -> bool:

@@ -6,8 +6,20 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sandgraph.model.run import NodeRunKey, RunStatus
-from sandgraph.store import checkpoints, commits, journal, leases, logs, node_runs, received_events, run_events, runs
+from sandgraph.store import (
+    checkpoints,
+    commits,
+    journal,
+    leases,
+    logs,
+    node_runs,
+    received_events,
+    run_events,
+    run_lists,
+    runs,
+)
 from sandgraph.store.database import Database
+from sandgraph.store.filters import ALL_RUNS, RunFilter, RunSort
 from sandgraph.store.known import Known
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
@@ -72,16 +84,18 @@ class RunReads:
 
     async def list_runs(
         self,
+        where: RunFilter = ALL_RUNS,
         *,
-        status: RunStatus | None = None,
-        graph_id: str | None = None,
-        failure: str | None = None,
+        sort: RunSort = RunSort.NEWEST,
         cursor: str | None = None,
         limit: int = 100,
         tenant: str | None = None,
     ) -> Page[RunSummary]:
-        """Return runs, newest first, of one tenant or of all; ``failure`` is the code of what they failed of."""
-        return await self._database.read(runs.page, tenant, status, graph_id, failure, cursor, limit)
+        """Return runs, of one tenant or of all, in the order of ``sort``, which a cursor holds to.
+
+        A page may be shorter than ``limit``, and even empty, before the list's end.
+        """
+        return await self._database.read(run_lists.page, tenant, where, sort, cursor, limit)
 
     async def count_runs(self, *statuses: RunStatus) -> int:
         """Count the runs of these statuses; without any, all."""

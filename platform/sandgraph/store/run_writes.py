@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from sandgraph.model.annotations import NO_ANNOTATIONS, AnnotationChange, Annotations
 from sandgraph.model.commands import Command, RecordRun
 from sandgraph.model.run import Failure, LogLine, NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import Json
+from sandgraph.store import annotations as run_annotations
 from sandgraph.store import forks, journal, leases, received_events, recovery, runs, steps
 from sandgraph.store.database import Database
 from sandgraph.store.known import Known
@@ -45,6 +47,7 @@ class RunWrites:
         image: str,
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> tuple[RunRecord, bool]:
         """Accept a run, pending, and return it and whether it was made now.
 
@@ -56,11 +59,12 @@ class RunWrites:
             image: The sandbox image it pins.
             idempotency_key: A second call with it returns the run that the first one made.
             fingerprint: Of the request that the key stands for.
+            annotations: What is noted about it.
 
         Raises:
             Conflict: The key stands for a request of another fingerprint (``idempotency_key_reused``).
         """
-        new = NewRun(graph, initial_state, functions, tools, image, idempotency_key, fingerprint)
+        new = NewRun(graph, initial_state, functions, tools, image, idempotency_key, fingerprint, annotations)
         mails = self._known.mails
         record, is_new = await self._database.write(runs.create, new)
         if is_new:
@@ -89,6 +93,23 @@ class RunWrites:
         """
         history = tuple(commands), tuple(told)
         return await self._database.write(forks.create, new, *history, forked_from, forked_at)
+
+    async def annotate_run(
+        self, run_id: str, change: AnnotationChange, *, expected: frozenset[int] | None = None
+    ) -> Annotations:
+        """Change what is noted about a run, and return it.
+
+        Args:
+            run_id: The run.
+            change: What is to be other.
+            expected: Revisions that it may be of; any without it.
+
+        Raises:
+            NotFound: There is no run of that id.
+            PreconditionFailed: It is of another revision.
+            InvalidInput: There would be too much (``metadata``).
+        """
+        return await self._database.write(run_annotations.change, run_id, change, expected)
 
     # Who works on a run
 

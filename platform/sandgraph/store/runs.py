@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnDefault, Connection, Row, Select, bindparam, func, insert, select
+from sqlalchemy import ColumnDefault, Connection, Row, bindparam, func, insert, select
 
 from sandgraph.errors import Conflict, NotFound
+from sandgraph.model.annotations import NO_ANNOTATIONS, Annotations
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.journal import entries
 from sandgraph.model.run import RunStatus
 from sandgraph.model.state import Json
-from sandgraph.store import cursors, journal, tables
+from sandgraph.store import annotations as noted
+from sandgraph.store import journal, tables
 from sandgraph.store.code import version_of
 from sandgraph.store.columns import now
 from sandgraph.store.ids import new_id
 from sandgraph.store.node_runs import failure_of
 from sandgraph.store.prepared import Prepared
-from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page, RunRecord, RunSummary
+from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, RunRecord, RunSummary
 from sandgraph.telemetry import trace
 
-_LIST = "runs"
-
 # Made once: making one takes longer than SQLite needs to run it.
-_RUN = select(tables.run).where(tables.run.c.id == bindparam("run_id"))
+_RUN = select(tables.run, *noted.COLUMNS).select_from(noted.JOINED).where(tables.run.c.id == bindparam("run_id"))
 _STATES = select(tables.run_state.c.kind, tables.run_state.c.state).where(
     tables.run_state.c.run_id == bindparam("run_id")
 )
@@ -55,6 +55,7 @@ class NewRun:
         idempotency_key: Makes a second request with it the same run.
         fingerprint: Of the request: another one under the same key is refused.
         traceparent: Of the request; that of whoever makes this.
+        annotations: What is noted about it.
     """
 
     graph: GraphVersion
@@ -64,6 +65,7 @@ class NewRun:
     image: str
     idempotency_key: str | None = None
     fingerprint: str | None = None
+    annotations: Annotations = NO_ANNOTATIONS
     traceparent: str | None = field(default_factory=trace.current_traceparent)
 
     def pins(self, run_id: str) -> list[dict[str, object]]:
@@ -140,6 +142,7 @@ def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, o
     initial = {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
     _INSERT_STATE.run(connection, [initial])
     _INSERT_PINS.run(connection, new.pins(run_id))
+    noted.add(connection, new.graph.tenant, run_id, new.annotations)
 
 
 def get(connection: Connection, run_id: str) -> RunRecord:
@@ -160,7 +163,12 @@ def status(connection: Connection, run_id: str) -> RunStatus:
 
 def summary(connection: Connection, run_id: str) -> RunSummary:
     """Return a run without its states."""
-    return RunSummary(**_fields(_row(connection, run_id)))
+    return summary_of(_row(connection, run_id))
+
+
+def summary_of(row: Row[Any]) -> RunSummary:
+    """Make the run from its row, which has `annotations.COLUMNS` too."""
+    return RunSummary(**_fields(row))
 
 
 def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVersion], dict[str, CodeVersion]]:
@@ -180,48 +188,6 @@ def pinned_code(connection: Connection, run_id: str) -> tuple[dict[str, CodeVers
     for row in connection.execute(query):
         pinned[row.kind][row.name] = version_of(row)
     return pinned[CodeKind.FUNCTION], pinned[CodeKind.TOOL]
-
-
-def page(
-    connection: Connection,
-    tenant: str | None,
-    status: RunStatus | None,
-    graph_id: str | None,
-    failure: str | None,
-    cursor: str | None,
-    limit: int,
-) -> Page[RunSummary]:
-    """Return runs, newest first."""
-    before = cursors.decode(_LIST, cursor)
-    query = page_query(tenant, status, graph_id, failure, before, limit)
-    found = [RunSummary(**_fields(row)) for row in connection.execute(query)]
-    return cursors.page(_LIST, found, limit, lambda run: run.run_id)
-
-
-def page_query(
-    tenant: str | None,
-    status: RunStatus | None,
-    graph_id: str | None,
-    failure: str | None,
-    before: str | None,
-    limit: int,
-) -> Select[Any]:
-    """Return the statement of a page, with one run more than it shows."""
-    query = select(tables.run).order_by(tables.run.c.id.desc()).limit(limit + 1)
-    if tenant is not None:
-        query = query.where(tables.run.c.tenant == tenant)
-    if status is not None:
-        query = query.where(tables.run.c.status == status.value)
-    if graph_id is not None:
-        query = query.where(tables.run.c.graph_id == graph_id)
-    if failure is not None:
-        query = query.where(tables.run.c.failure_code == failure)
-        if tenant is not None:
-            # Else SQLite would go through all that failed, which may be most.
-            query = query.with_hint(tables.run, "INDEXED BY ix_run_tenant_failure_code_id", "sqlite")
-    if before is not None:
-        query = query.where(tables.run.c.id < before)
-    return query
 
 
 def count(connection: Connection, *statuses: RunStatus) -> int:
@@ -276,4 +242,5 @@ def _fields(row: Row[Any]) -> dict[str, Any]:
         "forked_from": row.forked_from,
         "forked_at": row.forked_at,
         "traceparent": row.traceparent,
+        "annotations": noted.annotations_of(row),
     }

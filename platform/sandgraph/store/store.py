@@ -11,6 +11,7 @@ from sandgraph.store import code as code_versions
 from sandgraph.store import graphs, processes
 from sandgraph.store.api_keys import ApiKeys
 from sandgraph.store.database import Database, Watcher
+from sandgraph.store.filters import ALL_GRAPHS, GraphFilter, NameSort
 from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.run_reads import RunReads
@@ -118,10 +119,37 @@ class Store(RunWrites, RunReads):
         return found
 
     async def list_code(
-        self, kind: CodeKind, *, cursor: str | None = None, limit: int = 100, tenant: str = DEFAULT_TENANT
+        self,
+        kind: CodeKind,
+        *,
+        prefix: str = "",
+        sort: NameSort = NameSort.NAME,
+        cursor: str | None = None,
+        limit: int = 100,
+        tenant: str = DEFAULT_TENANT,
     ) -> Page[CodeVersion]:
-        """Return the latest version of each name, in the order of names."""
-        return await self._database.read(code_versions.latest_page, tenant, kind, cursor, limit)
+        """Return the latest version of each name that begins with ``prefix``, in the order of ``sort``.
+
+        By time, a page may be shorter than ``limit``, and even empty, before the list's end.
+        """
+        return await self._database.read(code_versions.latest_page, tenant, kind, prefix, sort, cursor, limit)
+
+    async def code_versions(
+        self,
+        kind: CodeKind,
+        name: str,
+        *,
+        version: int | None = None,
+        cursor: str | None = None,
+        limit: int = 10,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Page[CodeVersion]:
+        """Return the versions of a name, the latest first, or the one of that number.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return await self._database.read(code_versions.versions_page, tenant, kind, name, version, cursor, limit)
 
     async def all_tools(self, *, tenant: str = DEFAULT_TENANT) -> dict[str, CodeVersion]:
         """Return the latest version of every tool."""
@@ -155,11 +183,15 @@ class Store(RunWrites, RunReads):
 
     async def list_graphs(
         self,
+        where: GraphFilter = ALL_GRAPHS,
         *,
-        name: str | None = None,
+        sort: NameSort = NameSort.NEWEST,
         cursor: str | None = None,
         limit: int = 100,
         tenant: str = DEFAULT_TENANT,
     ) -> Page[GraphVersion]:
-        """Return versions of graphs, newest first."""
-        return await self._database.read(graphs.page, tenant, name, cursor, limit)
+        """Return versions of graphs in the order of ``sort``.
+
+        With a filter, a page may be shorter than ``limit``, and even empty, before the list's end.
+        """
+        return await self._database.read(graphs.page, tenant, where, sort, cursor, limit)

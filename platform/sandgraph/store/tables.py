@@ -76,6 +76,7 @@ class CodeRow(_Table, table=True):
     """A version of a function or a tool."""
 
     __tablename__ = "code"
+    __table_args__ = (Index(None, "tenant", "kind", "created_at", "name"),)
 
     tenant: str = Field(DEFAULT_TENANT, primary_key=True, sa_column_kwargs=_DEFAULT_TENANT)
     kind: str = Field(primary_key=True)
@@ -120,6 +121,17 @@ class RunRow(_Table, table=True):
         _index_of("failure_code IS NOT NULL", "tenant", "failure_code", "id"),
         _index_of("finished_at IS NULL", "tenant", "graph_name", "status"),
         _index_of("wake_at IS NOT NULL", "wake_at", "id"),
+        # Of lists: by what they are filtered, and in the order in which they are shown.
+        Index(None, "tenant", "graph_name", "id"),
+        _index_of("finished_at IS NOT NULL", "tenant", "finished_at", "id"),
+        _index_of("forked_from IS NOT NULL", "tenant", "forked_from", "id"),
+        Index(
+            "ix_run_tenant_id_paused",
+            "tenant",
+            "id",
+            sqlite_where=text("paused IS 1"),
+            postgresql_where=text("paused IS true"),
+        ),
     )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
@@ -177,6 +189,44 @@ class RunCodeRow(_Table, table=True):
     name: str = Field(primary_key=True, sa_type=SafeText)
     version: int
     tenant: str = Field(DEFAULT_TENANT, sa_column_kwargs=_DEFAULT_TENANT)
+
+
+class RunAnnotationRow(_Table, table=True):
+    """What people noted about a run; only of those about which somebody did."""
+
+    __tablename__ = "run_annotation"
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    tags: list[str] = Field(sa_type=JsonText)
+    notes: dict[str, str] = Field(sa_type=JsonText, description="Its metadata.")
+    revision: int
+
+
+class RunTagRow(_Table, table=True):
+    """A tag of a run, to be searched for."""
+
+    __tablename__ = "run_tag"
+    __table_args__ = (Index(None, "tenant", "tag", "run_id"), {"sqlite_with_rowid": False})
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", sa_type=SafeText)
+    tag: str = Field(primary_key=True, sa_type=SafeText)
+    tenant: str
+
+
+class KeptAnswerRow(_Table, table=True):
+    """What a request with an Idempotency-Key was answered, for the next one with it; runs know their own keys."""
+
+    __tablename__ = "kept_answer"
+    __table_args__ = (Index(None, "created_at"),)
+
+    tenant: str = Field(primary_key=True)
+    route: str = Field(primary_key=True, sa_type=SafeText)
+    key: str = Field(primary_key=True, sa_type=SafeText)
+    fingerprint: str = Field(description="Of the request.")
+    status: int
+    headers: dict[str, str] = Field(sa_type=JsonText)
+    body: str = Field(sa_type=SafeText)
+    created_at: datetime = Field(sa_type=UtcTime)
 
 
 class NodeRunRow(_Table, table=True):
@@ -424,6 +474,9 @@ graph = _TABLES["graph"]
 run = _TABLES["run"]
 run_state = _TABLES["run_state"]
 run_code = _TABLES["run_code"]
+run_annotation = _TABLES["run_annotation"]
+run_tag = _TABLES["run_tag"]
+kept_answer = _TABLES["kept_answer"]
 node_run = _TABLES["node_run"]
 attempt = _TABLES["attempt"]
 state_commit = _TABLES["state_commit"]

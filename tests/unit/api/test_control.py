@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from sandgraph.api.routes import history
 from sandgraph.api.views import record_view
+from sandgraph.model.annotations import UNCHANGED
 from sandgraph.model.run import NodeRunStatus, RunStatus
 from sandgraph.model.state import DeleteKey, SetKey, StateDiff
 from sandgraph.store.records import CommitRecord, JournalRecord, NodeRunRecord
@@ -132,8 +133,9 @@ def test_what_a_fork_changes_is_in_order_and_there_once(
     asked: list[tuple[object, ...]] = []
     made = replace(world.runs.records[held], forked_from=held, forked_at=3)
 
-    async def fork(run_id: str, at: int, changes: StateDiff, *, latest: bool, idempotency_key: str | None) -> object:
-        asked.append((run_id, at, changes, latest, idempotency_key))
+    async def fork(run_id: str, at: int, changes: StateDiff, **more: object) -> object:
+        assert more.pop("annotated") == UNCHANGED
+        asked.append((run_id, at, changes, *more.values()))
         return made, True
 
     monkeypatch.setattr(world.runs, "fork", fork)

@@ -53,10 +53,10 @@ def test_every_answer_has_an_id_that_the_log_has_too(client: TestClient, caplog:
     caplog.set_level(logging.INFO, "sandgraph.access")
     answer = client.get("/graph/a%0Ab?x=secret")
     (line,) = [fields_of(each) for each in caplog.records if each.name == "sandgraph.access"]
-    assert line["message"] == "GET /graph/a%0Ab 404"
+    assert line["message"] == "GET /graph/a%0Ab 422"
     assert line["request_id"] == answer.headers["x-request-id"]
     told = ("action", "method", "route", "status", "bytes")
-    assert [line[name] for name in told] == ["request", "GET", "/graph/{graph_id}", 404, len(answer.content)]
+    assert [line[name] for name in told] == ["request", "GET", "/graph/{graph_id}", 422, len(answer.content)]
     assert "secret" not in str(line)
     assert answer.headers["x-content-type-options"] == "nosniff"
 

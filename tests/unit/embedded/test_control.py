@@ -32,7 +32,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     @asynccontextmanager
     async def open_host(*_: object) -> AsyncIterator[FakeHost]:
-        yield FakeHost(made.catalog, made.runs, FakeReader(made.catalog, made.runs, made.commits))
+        yield FakeHost(made.catalog, made.runs, FakeReader(made.catalog, made.runs, made.commits, made.asked))
 
     monkeypatch.setattr(module, "open_host", open_host)
     monkeypatch.setattr(tools, "_own", {})

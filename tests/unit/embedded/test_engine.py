@@ -358,7 +358,7 @@ def test_cancelling_the_task_cancels_the_run(engine: WorkflowEngine, gate: Gate)
 
 async def last_status(engine: WorkflowEngine) -> str:
     async def latest(host: Any) -> str:  # noqa: ANN401 - the platform
-        page = await host.store.list_runs(status=None, graph_id=None, cursor=None, limit=1)
+        page = await host.store.list_runs(limit=1)
         return str(page.items[0].status)
 
     return await engine._background.result(latest)

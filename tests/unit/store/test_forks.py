@@ -26,7 +26,7 @@ WORK = NodeRunKey("work")
 async def new(store: Store, graph: Graph, **more: str) -> NewRun:
     version, _ = await store.save_graph(graph)
     work, _ = await store.save_code(CodeKind.FUNCTION, "work", "…")
-    return NewRun(version, {"n": 0}, {"work": work}, {}, "image", **more)
+    return NewRun(version, {"n": 0}, {"work": work}, {}, "image", more.get("idempotency_key"), more.get("fingerprint"))
 
 
 def told(*happened: events.Event) -> list[RunEvent]:

@@ -11,6 +11,7 @@ from sandgraph.model.graph import Condition, Edge, Graph, Node, NodeType, OnMax
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.model.retry import Retry
 from sandgraph.store import tables
+from sandgraph.store.filters import GraphFilter
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -83,11 +84,11 @@ async def test_lists_are_newest_first_and_stable_under_inserts(store: Store, gra
     assert list(second.items) == made[2::-1]
     assert second.next_cursor is None
 
-    of_a = await store.list_graphs(name="a", limit=2)
+    of_a = await store.list_graphs(GraphFilter(name="a"), limit=2)
     assert list(of_a.items) == [made[4], made[2]]
-    rest = await store.list_graphs(name="a", limit=2, cursor=of_a.next_cursor)
+    rest = await store.list_graphs(GraphFilter(name="a"), limit=2, cursor=of_a.next_cursor)
     assert list(rest.items) == [made[0]]
-    assert (await store.list_graphs(name="nothing")).items == ()
+    assert (await store.list_graphs(GraphFilter(name="nothing"))).items == ()
 
 
 async def test_what_is_no_cursor_is_refused(store: Store) -> None:

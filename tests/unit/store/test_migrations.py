@@ -18,6 +18,7 @@ from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunSta
 from sandgraph.model.state import View
 from sandgraph.store import migrations
 from sandgraph.store.columns import to_json
+from sandgraph.store.filters import RunFilter
 from sandgraph.store.migrations import statements
 from sandgraph.store.records import Checkpoint, RunEvent
 from sandgraph.store.store import Store
@@ -207,7 +208,7 @@ async def test_what_runs_did_under_an_old_schema_is_kept(tmp_path: Path, schema:
         ]
         assert journal[1].data == {"commit": 1, "diff": [{"op": "set", "key": "a", "value": 1}]}
         assert [each.commit for each in await store.run_events("run_a")] == ([None, 1] if schema > 1 else [])
-        [failed] = (await store.list_runs(failure="error")).items
+        [failed] = (await store.list_runs(RunFilter(failure="error"))).items
         assert (failed.run_id, failed.owner, failed.paused, failed.forked_from) == ("run_b", None, False, None)
         # They go on.
         assert list(await store.hand_back_runs()) == (["run_a"] if schema > 1 else [])

@@ -10,6 +10,7 @@ from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import Failure, RunStatus
 from sandgraph.model.state import Json
+from sandgraph.store.filters import RunFilter
 from sandgraph.store.records import CodeKind, RunEvent, RunRecord, RunSummary
 from sandgraph.store.store import Store
 
@@ -131,11 +132,11 @@ async def test_lists_are_newest_first_filtered_and_stable_under_inserts(store: S
     assert [run.run_id for run in second.items] == [run.run_id for run in made[3::-1]]
     assert second.next_cursor is None
 
-    running = await store.list_runs(status=RunStatus.RUNNING, limit=2)
+    running = await store.list_runs(RunFilter(statuses=frozenset({RunStatus.RUNNING})), limit=2)
     assert [run.run_id for run in running.items] == [other.run_id, made[3].run_id]
-    of_graph = await store.list_runs(graph_id=made[0].graph_id, status=RunStatus.RUNNING)
+    of_graph = await store.list_runs(RunFilter(graph_id=made[0].graph_id, statuses=frozenset({RunStatus.RUNNING})))
     assert [run.run_id for run in of_graph.items] == [made[3].run_id, made[1].run_id]
-    assert (await store.list_runs(status=RunStatus.FAILED)).items == ()
+    assert (await store.list_runs(RunFilter(statuses=frozenset({RunStatus.FAILED})))).items == ()
     with pytest.raises(InvalidInput):
         await store.list_runs(cursor="bm9uc2Vuc2U")
 
@@ -196,9 +197,9 @@ async def test_runs_are_found_by_what_they_failed_of(store: Store, graph: Graph)
     for which, code in failures.items():
         status = RunStatus.CANCELLED if code == "cancelled" else RunStatus.FAILED
         await store.apply(made[which].run_id, [RecordRun(status, Failure(code, "No."), {})])
-    dead = await store.list_runs(failure="too_many_recoveries", limit=1)
+    dead = await store.list_runs(RunFilter(failure="too_many_recoveries"), limit=1)
     assert [run.run_id for run in dead.items] == [made[3].run_id]
-    dead = await store.list_runs(failure="too_many_recoveries", cursor=dead.next_cursor)
+    dead = await store.list_runs(RunFilter(failure="too_many_recoveries"), cursor=dead.next_cursor)
     assert [run.run_id for run in dead.items] == [made[2].run_id]
-    assert (await store.list_runs(failure="cancelled", status=RunStatus.FAILED)).items == ()
-    assert len((await store.list_runs(failure="error", graph_id=made[0].graph_id)).items) == 1
+    assert (await store.list_runs(RunFilter(failure="cancelled", statuses=frozenset({RunStatus.FAILED})))).items == ()
+    assert len((await store.list_runs(RunFilter(failure="error", graph_id=made[0].graph_id))).items) == 1

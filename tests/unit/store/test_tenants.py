@@ -8,6 +8,7 @@ from sandgraph.errors import Conflict
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Graph
 from sandgraph.model.run import RunStatus
+from sandgraph.store.filters import GraphFilter
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, RunRecord
 from sandgraph.store.store import Store
 
@@ -53,7 +54,8 @@ async def test_graphs_of_one_name_are_versioned_and_listed_by_tenant(store: Stor
     assert is_new
     assert (theirs.version, theirs.tenant, (await store.graph(theirs.graph_id)).tenant) == (1, "b", "b")
     for name in (None, "g"):
-        assert [each.graph_id for each in (await store.list_graphs(name=name, tenant="a")).items] == [ours.graph_id]
+        found = await store.list_graphs(GraphFilter(name), tenant="a")
+        assert [each.graph_id for each in found.items] == [ours.graph_id]
     assert not (await store.list_graphs()).items
 
 

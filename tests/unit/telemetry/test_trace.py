@@ -23,6 +23,7 @@ from sandgraph.bootstrap import Platform, open_platform, services_of
 from sandgraph.errors import ConfigurationError
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.settings import load_settings
+from sandgraph.store.filters import GraphFilter
 from sandgraph.telemetry import trace
 from sandgraph.telemetry.logs import fields_of
 from sandgraph.telemetry.spans import Spans, WantedIds, open_spans
@@ -186,7 +187,7 @@ async def test_without_a_collector_the_callers_trace_is_still_kept(tmp_path: Pat
 async def test_a_run_of_no_request_begins_a_trace(exporter: InMemorySpanExporter, tmp_path: Path) -> None:
     async with served(tmp_path) as (client, platform):
         await begin(client)
-        graph = (await platform.store.list_graphs(name="traced")).items[0]
+        graph = (await platform.store.list_graphs(GraphFilter(name="traced"))).items[0]
         run, _ = await platform.runs.submit(graph.graph_id, {})
         found = await until(client, platform, run.run_id, "waiting")
     assert found["trace"] is not None

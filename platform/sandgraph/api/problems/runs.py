@@ -86,6 +86,19 @@ PAGES = (
         "Try again when it has.",
         "Attempt 1 of 'double' has not ended.",
     ),
+    of(412)(
+        "precondition_failed",
+        "What is to be changed was changed by somebody else since it was read.",
+        "Read it again, and send the new ETag as `If-Match`.",
+        "They are of revision 3 by now: read them again.",
+    ),
+    of(428)(
+        "precondition_required",
+        "A change has to say which version it changes, or somebody else's would be lost.",
+        "Send the ETag that you read as `If-Match`; or `*`, to change whatever there is.",
+        "Say which version you change: send the ETag that you read as If-Match, or `*` for any.",
+        "If-Match",
+    ),
     _not_now(
         "idempotency_key_reused",
         "The `Idempotency-Key` was used before, for another request.",

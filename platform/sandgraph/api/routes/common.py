@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Header, Path, Query, Security
@@ -75,13 +76,16 @@ Administers = Annotated[Services, Security(services_of, scopes=[Scope.ADMIN])]
 Asker = Annotated[Principal, Security(principal_of, scopes=[])]
 AdministersKeys = Annotated[Principal, Security(principal_of, scopes=[Scope.ADMIN])]
 
+#: As every list makes them.
+Cursor = Annotated[str, Field(max_length=1_024, pattern=r"^[A-Za-z0-9_-]+$")]
+
 
 class ListQuery(BaseModel):
     """Where a list goes on, and how long a page is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cursor: str | None = Field(default=None, max_length=1_024, description="`next_cursor` of the page before.")
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before.")
     limit: int = Field(default=100, ge=1, le=500, description="Most items of a page.")
 
 
@@ -92,6 +96,20 @@ STARTED = {
     "Location": "Where the run's status can be read.",
     "Idempotent-Replayed": "`true` where the Idempotency-Key was seen before and no run was started.",
 }
+
+#: Of an answer that a client may have already.
+CACHED = {"ETag": "Names this very answer; sent back as If-None-Match, it is answered 304 while nothing changed."}
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        max_length=1_024, description="ETags of answers that the client has.", examples=['"9f86d081884c7d659a2feaa0"']
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=1_024, description="The ETag of what was read, or `*`; without it 428.", examples=['"3"', "*"]),
+]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -114,6 +132,7 @@ _DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "No key or token came, or none that is good here.",
     403: "What came lacks the scope, or a web page of another origin sent this.",
+    304: "It is what the client has already, by its If-None-Match.",
     404: "There is nothing of that id.",
     408: "The body took too long to arrive.",
     409: "Not in the present state of things.",
@@ -122,6 +141,7 @@ _DESCRIPTIONS = {
     415: "The body is not JSON by its headers.",
     422: "A field or parameter is wrong.",
     429: "Too many requests, or too many runs wait; Retry-After says when to try again.",
+    428: "A change has to say what it changes: send If-Match.",
     500: "Something went wrong inside the platform.",
     503: "A part that is needed does not answer; Retry-After says when to try again.",
 }
@@ -142,7 +162,7 @@ def answers(
 
     Args:
         success: Model and description, by status.
-        failures: The statuses of its problems; 500 is always one.
+        failures: The statuses of its problems; 422, for unknown parameters, and 500 always are.
         headers: Of the answers that are no problems: names with descriptions.
         other: Contents of those by media type, beside JSON.
     """
@@ -159,7 +179,10 @@ def answers(
                 "description": description,
                 "schema": {"type": "string"},
             }
-    for status in sorted({*failures, 429, 500}):
+    for status in sorted({*failures, 422, 429, 500}):
+        if status == HTTPStatus.NOT_MODIFIED:
+            described[status] = {"description": _DESCRIPTIONS[status]}
+            continue
         described[status] = {
             "description": _DESCRIPTIONS[status],
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},

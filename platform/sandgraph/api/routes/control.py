@@ -29,6 +29,7 @@ from sandgraph.api.schemas.control import (
     NewEvent,
     NewFork,
     NewReplay,
+    NewResume,
     ReplayDocument,
     ResumeDocument,
     parse_event,
@@ -106,7 +107,12 @@ async def fork_run(
     """
     return _forked(
         *await uses.runs.fork(
-            known_id("run", run_id), fork.at, fork.changes, latest=fork.latest, idempotency_key=idempotency_key
+            known_id("run", run_id),
+            fork.at,
+            fork.changes,
+            latest=fork.latest,
+            idempotency_key=idempotency_key,
+            annotated=fork.annotated,
         )
     )
 
@@ -120,12 +126,16 @@ async def fork_run(
 )
 async def resume_run(
     run_id: RunId,
-    latest: Annotated[bool, Depends(body_of(parse_resume, may_be_empty=True))],
+    resume: Annotated[NewResume, Depends(body_of(parse_resume, may_be_empty=True))],
     uses: Submits,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run that goes on where one ended that did not complete; with the latest functions, after a repair."""
-    return _forked(*await uses.runs.resume(known_id("run", run_id), latest=latest, idempotency_key=idempotency_key))
+    return _forked(
+        *await uses.runs.resume(
+            known_id("run", run_id), latest=resume.latest, idempotency_key=idempotency_key, annotated=resume.annotated
+        )
+    )
 
 
 @router.post(

@@ -14,7 +14,7 @@ from sandgraph.api.problems.page import Page
 from sandgraph.api.problems.render import HEADERS, list_html, page_html
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import answers, known_id
-from sandgraph.api.schemas.answers import ErrorCodeAnswer, ErrorCodeList
+from sandgraph.api.schemas.error_answers import ErrorCodeAnswer, ErrorCodeList
 from sandgraph.errors import NotFound
 
 router = APIRouter(tags=["errors"])

@@ -69,7 +69,7 @@ class GraphAnswer(GraphSummary):
 
 
 class GraphList(Answer):
-    """Graph versions, newest first."""
+    """Graph versions."""
 
     graphs: list[GraphSummary]
     next_cursor: _Cursor
@@ -125,7 +125,20 @@ class FinalState(Answer):
     execution_log: list[LogEntry] = Field(description="In order of start.")
 
 
-class RunOutcome(Answer):
+class AnnotatedAnswer(Answer):
+    """Something with what is noted about a run."""
+
+    tags: list[str] = Field(description="To find it by; sorted.")
+    metadata: dict[str, str] = Field(description="What it means to whoever made it.")
+
+
+class AnnotationsAnswer(AnnotatedAnswer):
+    """What is noted about a run."""
+
+    run_id: str
+
+
+class RunOutcome(AnnotatedAnswer):
     """A run that ended, well or not: `status` says which."""
 
     run_id: str
@@ -135,7 +148,7 @@ class RunOutcome(Answer):
     error: ErrorAnswer | None
 
 
-class RunAccepted(Answer):
+class RunAccepted(AnnotatedAnswer):
     """A run that was accepted and goes on."""
 
     model_config = ConfigDict(
@@ -146,6 +159,8 @@ class RunAccepted(Answer):
                     "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
                     "status": "running",
                     "message": "Ask GET /graph/status/run_01M83P6WKPG4A75175D707R5SQ.",
+                    "tags": ["team:a"],
+                    "metadata": {"ticket": "OPS-17"},
                 }
             ]
         }
@@ -175,6 +190,8 @@ class RunForked(RunAccepted):
                     "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
                     "status": "running",
                     "message": "Ask GET /graph/status/run_01M83PB3MYV6G6MMY2VRFZ0RQA.",
+                    "tags": ["team:a"],
+                    "metadata": {"ticket": "OPS-17"},
                     "forked_from": {"run_id": "run_01M83P6WKPG4A75175D707R5SQ", "at": 1},
                 }
             ]
@@ -200,7 +217,7 @@ class TraceAnswer(Answer):
     span_id: str
 
 
-class RunSummaryAnswer(Answer):
+class RunSummaryAnswer(AnnotatedAnswer):
     """A run, as lists show it."""
 
     run_id: str
@@ -221,7 +238,7 @@ class RunSummaryAnswer(Answer):
 
 
 class RunList(Answer):
-    """Runs, newest first."""
+    """Runs."""
 
     runs: list[RunSummaryAnswer]
     next_cursor: _Cursor
@@ -472,21 +489,3 @@ class ProblemAnswer(BaseModel):
     code: str = Field(description="Stable, for programs.")
     detail: str = Field(description="For people.")
     errors: list[ProblemItem]
-
-
-class ErrorCodeAnswer(Answer):
-    """What a code means, and what to do about it."""
-
-    code: str = Field(description="Stable, for programs.")
-    type: str = Field(description="Where its page is; also the `type` of problems that have it.")
-    title: str
-    statuses: list[int] = Field(description="Of the answers that have it; empty where only runs fail with it.")
-    means: str
-    todo: str = Field(description="What to do about it.")
-    example: dict[str, object] = Field(description="A problem as it is answered; or a run's error.")
-
-
-class ErrorCodeList(Answer):
-    """Every code that there is, by topic."""
-
-    errors: list[ErrorCodeAnswer]

@@ -8,11 +8,13 @@ from typing import Literal, cast
 
 from pydantic import ConfigDict, Field
 
+from sandgraph.api.schemas.annotations import AnnotatedDocument
 from sandgraph.api.schemas.bounds import check_state, check_value
 from sandgraph.api.schemas.graph import Label
 from sandgraph.api.schemas.tree import shown
 from sandgraph.api.schemas.validation import Submitted, parse
 from sandgraph.errors import InvalidInput, Problem
+from sandgraph.model.annotations import UNCHANGED, AnnotationChange
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import DeleteKey, Json, Op, SetKey, StateDiff
 from sandgraph.settings import Settings
@@ -51,8 +53,8 @@ class EventDocument(Submitted):
     )
 
 
-class ForkDocument(Submitted):
-    """From where a new run goes on."""
+class ForkDocument(AnnotatedDocument):
+    """From where a new run goes on. Tags and metadata are those of the other one, where they are not given."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -66,8 +68,8 @@ class ForkDocument(Submitted):
     functions: Functions = Field(default="pinned", description=_FUNCTIONS)
 
 
-class ResumeDocument(Submitted):
-    """How a run that ended goes on."""
+class ResumeDocument(AnnotatedDocument):
+    """How a run that ended goes on. Tags and metadata are that run's, where they are not given."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"functions": "latest"}, {}]})
 
@@ -107,6 +109,15 @@ class NewFork:
     at: int
     changes: StateDiff
     latest: bool
+    annotated: AnnotationChange = UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class NewResume:
+    """A request to go on with a run that ended."""
+
+    latest: bool
+    annotated: AnnotationChange = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +147,18 @@ def parse_fork(document: object, settings: Settings) -> NewFork:
     """
     read = parse(ForkDocument, document)
     check_state(read.state, "state", settings)
-    return NewFork(read.at, _changes(cast("Mapping[str, Json]", read.state), read.delete), read.functions == "latest")
+    changes = _changes(cast("Mapping[str, Json]", read.state), read.delete)
+    return NewFork(read.at, changes, read.functions == "latest", read.change())
 
 
-def parse_resume(document: object, _settings: Settings) -> bool:
-    """Read whether a run goes on with the latest functions.
+def parse_resume(document: object, _settings: Settings) -> NewResume:
+    """Read how a run goes on.
 
     Raises:
         InvalidInput: Everything that is wrong with the request.
     """
-    return parse(ResumeDocument, document).functions == "latest"
+    read = parse(ResumeDocument, document)
+    return NewResume(read.functions == "latest", read.change())
 
 
 def parse_replay(document: object, _settings: Settings) -> NewReplay:

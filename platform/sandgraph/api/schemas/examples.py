@@ -11,6 +11,8 @@ _TIMES: Example = {"started_at": _STARTED, "finished_at": _FINISHED, "duration_m
 _CODE: Example = {"name": "double", "version": 1, "hash": "9f" * 32, "description": "", "created_at": _CREATED}
 _TOOL: Example = {**_CODE, "name": "greet", "description": "Greets somebody."}
 
+_SOURCE: Example = {**_CODE, "code": 'def double(state):\n    state.set("output", state.get("input") * 2)\n'}
+
 _GRAPH_SUMMARY: Example = {
     "graph_id": _GRAPH_ID,
     "name": "double",
@@ -56,6 +58,7 @@ _ATTEMPT: Example = {
 _WHICH: Example = {"node": "double", "iteration": 1, "scope": ""}
 _NODE: Example = {**_WHICH, "status": "succeeded", "message": "", "error": None, **_TIMES}
 
+_NOTES: Example = {"tags": ["team:a"], "metadata": {"ticket": "OPS-17"}}
 _RUN_OUTCOME: Example = {
     "run_id": _RUN_ID,
     "graph_id": _GRAPH_ID,
@@ -66,6 +69,7 @@ _RUN_OUTCOME: Example = {
         "execution_log": [{**_NODE, "attempt": 1, "usage": _USAGE}],
     },
     "error": None,
+    **_NOTES,
 }
 _TRACE: Example = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
 _RUN_SUMMARY: Example = {
@@ -82,6 +86,7 @@ _RUN_SUMMARY: Example = {
     "forked_from": None,
     "recoveries": 0,
     "trace": _TRACE,
+    **_NOTES,
 }
 _RUN_STATUS: Example = {
     **_RUN_SUMMARY,
@@ -224,6 +229,9 @@ _DELIVERY: Example = {
 
 ANSWERS: dict[str, Example] = {
     "CodeAnswer": _CODE,
+    "SourceAnswer": _SOURCE,
+    "VersionList": {"name": "double", "versions": [_SOURCE], "next_cursor": None},
+    "AnnotationsAnswer": {"run_id": _RUN_ID, **_NOTES},
     "FunctionList": {"nodes": [_CODE], "next_cursor": None},
     "ToolList": {"tools": [_TOOL], "next_cursor": None},
     "GraphSummary": _GRAPH_SUMMARY,

@@ -8,19 +8,28 @@ from typing import cast
 
 from pydantic import ConfigDict, Field
 
+from sandgraph.api.schemas.annotations import AnnotatedDocument
 from sandgraph.api.schemas.bounds import check_state
 from sandgraph.api.schemas.graph import Label
-from sandgraph.api.schemas.validation import Submitted, parse
+from sandgraph.api.schemas.validation import parse
+from sandgraph.model.annotations import NO_ANNOTATIONS, Annotations
 from sandgraph.model.state import Json
 from sandgraph.settings import Settings
 
 
-class RunDocument(Submitted):
+class RunDocument(AnnotatedDocument):
     """What to run, and what it starts with."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0", "initial_state": {"input": 5}}]
+            "examples": [
+                {"graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0", "initial_state": {"input": 5}},
+                {
+                    "graph_id": "graph_01M83P6AAQTJJHCZVMJRSGVCH0",
+                    "tags": ["team:a"],
+                    "metadata": {"ticket": "OPS-17"},
+                },
+            ]
         }
     )
 
@@ -34,6 +43,7 @@ class NewRun:
 
     graph_id: str
     initial_state: Mapping[str, Json]
+    annotations: Annotations = NO_ANNOTATIONS
 
 
 def parse_run(document: object, settings: Settings) -> NewRun:
@@ -44,4 +54,4 @@ def parse_run(document: object, settings: Settings) -> NewRun:
     """
     read = parse(RunDocument, document)
     check_state(read.initial_state, "initial_state", settings)
-    return NewRun(read.graph_id, cast("Mapping[str, Json]", read.initial_state))
+    return NewRun(read.graph_id, cast("Mapping[str, Json]", read.initial_state), read.annotations())

@@ -40,6 +40,10 @@ _CODES = {
     "too_short": "too_short",
     "too_long": "too_long",
     "string_pattern_mismatch": "invalid_name",
+    "timezone_aware": "invalid_value",
+    "datetime_parsing": "invalid_value",
+    "datetime_from_date_parsing": "invalid_value",
+    "datetime_object_invalid": "invalid_value",
     "string_unicode": "invalid_text",
     "greater_than": "out_of_range",
     "greater_than_equal": "out_of_range",
@@ -62,6 +66,10 @@ _MESSAGES = {
     "int_parsing": "It must be an integer.",
     "float_type": "It must be a number.",
     "bool_type": "It must be true or false.",
+    "bool_parsing": "It must be true or false.",
+    "timezone_aware": "It must say its zone, as 2026-11-23T12:00:00Z.",
+    "datetime_parsing": "It must be a time, as 2026-11-23T12:00:00Z.",
+    "datetime_from_date_parsing": "It must be a time, as 2026-11-23T12:00:00Z.",
 }
 
 
@@ -99,11 +107,13 @@ def from_pydantic(errors: Sequence[Mapping[str, object]], *, skip: int = 0) -> l
 def _problem(error: Mapping[str, object], skip: int) -> Problem:
     kind, location, message = str(error["type"]), error["loc"], str(error["msg"])
     parts = list(location)[skip:] if isinstance(location, Sequence) else []
-    if len(parts) > 1 and parts[-1] == "[key]" and not isinstance(parts[-2], str):
-        parts[-2:] = [str(parts[-2])]  # a key that is no text, which no JSON has
+    if len(parts) > 1 and parts[-1] == "[key]":
+        parts[-2:] = [str(parts[-2])]  # the key itself is wrong
     where = join(part for part in parts if part not in _TAGS)
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing", "_from_float")) else kind)
     code = code if code in PAGES else "invalid_value"
+    if where == "cursor" and code == "invalid_name":
+        code = "invalid_cursor"
     if kind == "enum" and where.startswith("nodes[") and where.endswith("].type"):
         code = "unknown_node_type"
     if kind == "extra_forbidden":

@@ -124,6 +124,45 @@ STATEMENTS: tuple[Statement, ...] = (
     "CREATE INDEX ix_run_tenant_failure_code_id ON run (tenant, failure_code, id) WHERE failure_code IS NOT NULL",
     "CREATE INDEX ix_run_tenant_graph_name_status ON run (tenant, graph_name, status) WHERE finished_at IS NULL",
     "CREATE INDEX ix_run_wake_at_id ON run (wake_at, id) WHERE wake_at IS NOT NULL",
+    "CREATE INDEX ix_run_tenant_graph_name_id ON run (tenant, graph_name, id)",
+    "CREATE INDEX ix_run_tenant_finished_at_id ON run (tenant, finished_at, id) WHERE finished_at IS NOT NULL",
+    "CREATE INDEX ix_run_tenant_forked_from_id ON run (tenant, forked_from, id) WHERE forked_from IS NOT NULL",
+    "CREATE INDEX ix_run_tenant_id_paused ON run (tenant, id) WHERE paused IS 1",
+    "CREATE INDEX ix_code_tenant_kind_created_at_name ON code (tenant, kind, created_at, name)",
+    """
+    CREATE TABLE run_annotation (
+        run_id VARCHAR NOT NULL,
+        tags VARCHAR NOT NULL,
+        notes VARCHAR NOT NULL,
+        revision INTEGER NOT NULL,
+        CONSTRAINT pk_run_annotation PRIMARY KEY (run_id),
+        CONSTRAINT fk_run_annotation_run_id FOREIGN KEY(run_id) REFERENCES run (id)
+    )
+    """,
+    """
+    CREATE TABLE run_tag (
+        run_id VARCHAR NOT NULL,
+        tag VARCHAR NOT NULL,
+        tenant VARCHAR NOT NULL,
+        CONSTRAINT pk_run_tag PRIMARY KEY (run_id, tag),
+        CONSTRAINT fk_run_tag_run_id FOREIGN KEY(run_id) REFERENCES run (id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX ix_run_tag_tenant_tag_run_id ON run_tag (tenant, tag, run_id)",
+    """
+    CREATE TABLE kept_answer (
+        tenant VARCHAR NOT NULL,
+        route VARCHAR NOT NULL,
+        "key" VARCHAR NOT NULL,
+        fingerprint VARCHAR NOT NULL,
+        status INTEGER NOT NULL,
+        headers VARCHAR NOT NULL,
+        body VARCHAR NOT NULL,
+        created_at DATETIME NOT NULL,
+        CONSTRAINT pk_kept_answer PRIMARY KEY (tenant, route, "key")
+    )
+    """,
+    "CREATE INDEX ix_kept_answer_created_at ON kept_answer (created_at)",
     """
     CREATE TABLE api_key (
         id VARCHAR NOT NULL,
