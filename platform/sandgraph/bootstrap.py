@@ -16,6 +16,7 @@ from pathlib import Path
 from sandgraph.api.auth.gate import Gate
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services, ServicesFor
+from sandgraph.errors import Unavailable
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.deliveries import Deliverer
 from sandgraph.execution.dispatcher import Dispatcher
@@ -53,6 +54,7 @@ class Platform:
         spans: What was done when, for a collector of traces.
         deliverer: Tells webhooks what they are owed.
         gate: Lets people in.
+        worker: Runs attempts.
     """
 
     settings: Settings
@@ -66,6 +68,22 @@ class Platform:
     spans: Spans
     deliverer: Deliverer
     gate: Gate
+    worker: Worker
+
+    async def drain(self, within_s: float) -> bool:
+        """Take no more work, let the attempts in progress end and be stored, and tell whether all of them did.
+
+        Args:
+            within_s: Seconds that they get.
+        """
+        await self.runs.stop_taking()
+        try:
+            async with asyncio.timeout(within_s):
+                await self.worker.drain()
+                await self.runs.quiet()
+        except TimeoutError:
+            return False
+        return True
 
 
 @asynccontextmanager
@@ -133,6 +151,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
             spans=spans,
             deliverer=deliverer,
             gate=gate,
+            worker=worker,
         )
         metrics.watch(lambda: gauges_of(platform))
         yield platform

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     resume_runs: bool = Field(
         default=True, description="Go on with runs that were in progress when the platform stopped."
     )
+    drain_s: float = Field(
+        10, ge=0, le=3_600, description="Time that attempts in progress get to end once the platform is told to stop."
+    )
     max_recoveries: int = Field(10, ge=1, le=10_000, description="Times that one run may be gone on with.")
     lease_s: float = Field(
         15,

@@ -76,7 +76,8 @@ async def demo(settings: Settings, file: Path | None, threshold: float) -> int:
         mine = {"port": 0, "host": "127.0.0.1", "access": Access.AUTO, "oidc_issuer": ""}
         own = settings.model_copy(update={**mine, "data_dir": Path(folder), "deployment": f"demo-{os.getpid()}"})
         console.print("Starting the platform: sandboxes are being warmed up …")
-        async with running(own) as (url, _):
+        async with running(own) as serving:
+            url = serving.url
             console.print(
                 f"[bold]Sandgraph[/] serves {url}; reviewing [bold]{name}[/] ({len(code.splitlines())} lines)\n"
             )

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 
 import uvicorn
 
@@ -17,7 +18,7 @@ from sandgraph import checks
 from sandgraph.api.app import create_app
 from sandgraph.api.limits.connections import protocol_for
 from sandgraph.api.limits.middleware import Limits
-from sandgraph.bootstrap import open_platform, services_of
+from sandgraph.bootstrap import Platform, open_platform, services_of
 from sandgraph.cli.common import AddParser, add_settings, all_settings_of, log_to_stderr
 from sandgraph.errors import ConfigurationError, Conflict
 from sandgraph.settings import Settings, WrongSetting
@@ -69,9 +70,43 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A platform that is being served.
+
+    Attributes:
+        url: Its base URL.
+        platform: What is served.
+        server: Of HTTP.
+    """
+
+    url: str
+    platform: Platform
+    server: _Server
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Take no more work, let what runs end for a while, and hand the rest back; streams are told to come again.
+
+        Args:
+            hurry: Ends the while.
+        """
+        platform = self.platform
+        within_s = platform.settings.drain_s
+        logger.info("draining", extra={"action": "drain", **platform.runs.facts()})
+        draining = asyncio.create_task(platform.drain(within_s), name="drain")
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait([draining, hurried], return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurried):
+            task.cancel()
+        await asyncio.gather(draining, hurried, return_exceptions=True)
+        # Answered and closed while the server still is there for them.
+        await platform.runs.close()
+        logger.info("drained", extra={"action": "drained"})
+
+
 @asynccontextmanager
-async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> AsyncIterator[tuple[str, _Server]]:
-    """Serve for the length of the block; yields the base URL and the server.
+async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> AsyncIterator[Serving]:
+    """Serve for the length of the block.
 
     Args:
         settings: Of the deployment.
@@ -116,14 +151,14 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
                 while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
                     await asyncio.sleep(0.01)
                 host, port = listener.getsockname()[:2]
-                yield f"http://{f'[{host}]' if ':' in host else host}:{port}", server
+                yield Serving(f"http://{f'[{host}]' if ':' in host else host}:{port}", platform, server)
             finally:
                 server.should_exit = True
                 await task
 
 
 async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends the grace period.
+    """Serve until SIGTERM or SIGINT, and then until what runs has ended, for a while; a second signal ends that.
 
     Raises:
         Conflict: Another process took this one's place on its data folder.
@@ -132,11 +167,14 @@ async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
     # with the collector looking at them over and over.
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    async with running(settings, wrong) as (url, server):
-        stop = asyncio.Event()
+    async with running(settings, wrong) as serving:
+        url, server = serving.url, serving.server
+        stop, hurry = asyncio.Event(), asyncio.Event()
 
         def on_signal() -> None:
-            server.force_exit = stop.is_set()
+            if stop.is_set():
+                hurry.set()
+                server.force_exit = True
             stop.set()
 
         loop = asyncio.get_running_loop()
@@ -152,6 +190,7 @@ async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
         if server.lost.is_set():
             message = "Another process took this one's place on its data folder, as it was not heard of for too long."
             raise Conflict(message, code="lease_lost")
+        await serving.stop(hurry)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from sandgraph.model.event_document import to_document
 from sandgraph.model.replay import Past, timed
 from sandgraph.model.run import NodeRunKey, RunStatus, Usage
 from sandgraph.model.state import State
+from sandgraph.sandbox.spec import STOPPING
 from sandgraph.settings import Settings
 from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.steps import Taken
@@ -117,6 +118,7 @@ class RunActor:
         for event in lost if past.run.status is not RunStatus.PENDING else [events.RunStarted(state)]:
             self.tell(event)
         self.look_for_mail()
+        self._is_listening = False
         #: Whether the run waits, and nobody works on it any more.
         self.is_parked = False
         #: Whether it hears nothing more.
@@ -131,6 +133,11 @@ class RunActor:
     def plan(self) -> RunPlan:
         """What the run pinned, and whose it is."""
         return self._plan
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all that the run was told so far is stored, or never will be."""
+        return self.is_over or (self._is_listening and self._inbox.empty())
 
     def tell(
         self,
@@ -169,7 +176,7 @@ class RunActor:
             self.is_over = True
             for timer in self._timers:
                 timer.cancel()
-            await self._attempts.stop_all()
+            await self._attempts.stop_all(None if self._run.status.is_final else STOPPING)
             while not self._inbox.empty():
                 news = self._inbox.get_nowait()
                 await self._record_late(news)
@@ -192,7 +199,11 @@ class RunActor:
 
     async def _listen(self) -> list[_News]:
         """Return what the run is to be told next: what came while a step was stored shares the next one's commit."""
-        heard = [await self._inbox.get()]
+        self._is_listening = True
+        try:
+            heard = [await self._inbox.get()]
+        finally:
+            self._is_listening = False
         # The store is asked for what it keeps once all that came before is stored.
         while heard[-1].event is not None and not self._inbox.empty() and len(heard) < _STEPS_AT_ONCE:
             heard.append(self._inbox.get_nowait())

@@ -97,11 +97,11 @@ class Attempts:
         if task := self._tasks.get((key, attempt)):
             task.cancel()
 
-    async def stop_all(self) -> None:
-        """Kill all sandboxes, and return once they are gone."""
+    async def stop_all(self, why: str | None = None) -> None:
+        """Kill all sandboxes, and return once they are gone; ``why`` is the cancellations' message."""
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            task.cancel(why)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def record_usage(self, key: NodeRunKey, attempt: int, usage: Usage) -> None:

@@ -118,6 +118,22 @@ class Dispatcher:
         self._accepting = True
         await self._floor.open(left)
 
+    @property
+    def is_accepting(self) -> bool:
+        """Whether runs may be handed in: it was started, and is not being stopped."""
+        return self._accepting
+
+    async def stop_taking(self) -> None:
+        """Take no more runs and begin with none; those in progress go on, until `close`."""
+        self._accepting = False
+        await self._floor.stop_taking()
+        # Whoever waits for a run that has not begun waits in vain.
+        self._bus.publish_all()
+
+    async def quiet(self) -> None:
+        """Return once each run in progress has stored what it was told."""
+        await self._floor.quiet()
+
     async def close(self) -> None:
         """Stop every run: its containers are killed, and it goes on after the next start, or is interrupted."""
         self._accepting = False
@@ -369,7 +385,10 @@ class Dispatcher:
             NotFound: There is no such run, node run or attempt.
             Conflict: It has not ended (``attempt_not_finished``), or the run cannot be made again
                 (``not_recoverable``).
+            Unavailable: The platform is shutting down.
         """
+        if not self._accepting:
+            raise Unavailable("The platform is shutting down and tries no attempt again.", code=_CLOSING)
         return await self._replays.replay(run_id, key, attempt)
 
     async def place(self, run_id: str) -> Place | None:
@@ -393,11 +412,6 @@ class Dispatcher:
         async with aclosing(self._tails.follow(run_id, after)) as records:
             async for batch in records:
                 yield batch
-
-    @property
-    def is_accepting(self) -> bool:
-        """Whether runs are taken."""
-        return self._accepting
 
     def facts(self) -> dict[str, int]:
         """Return how many runs are active and how many wait."""

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: Runs read at a time when the platform starts.
 _PAGE = 1_000
 
+#: Seconds between two looks at whether all is stored.
+_QUIET_S = 0.01
+
 #: Seconds after which a run is taken up again that the database failed.
 _PUT_OFF_S = 1.0
 
@@ -101,12 +104,21 @@ class Floor:
         self._waker.start()
         self.start_next()
 
-    async def close(self) -> None:
-        """Stop every run, and return once their containers are gone."""
+    async def stop_taking(self) -> None:
+        """Begin with no more runs, and wake none; those that are worked on go on."""
         self._is_open = False
         self.queue.clear()
         self._since.clear()
         await self._waker.stop()
+
+    async def quiet(self) -> None:
+        """Return once each run that is worked on has stored what it was told."""
+        while not all(actor.is_quiet for actor in self._actors.values()):  # noqa: ASYNC110 - stored in a moment
+            await asyncio.sleep(_QUIET_S)
+
+    async def close(self) -> None:
+        """Stop every run, and return once their containers are gone."""
+        await self.stop_taking()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

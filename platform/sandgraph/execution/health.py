@@ -23,6 +23,9 @@ DEADLINE_S = 2.0
 #: Seconds for which an answer is good: however many ask, the parts are asked this often.
 CACHED_S = 1.0
 
+#: The check that fails once the platform is being stopped.
+STOPPING = "accepting"
+
 #: Seconds without a turn of the heart, which writes to the database, after which something in there is stuck.
 _LEAST_SILENCE_S = 30.0
 
@@ -63,10 +66,12 @@ class Probe:
     Args:
         name: Of the check.
         look: Returns what there is, or raises what is wrong.
+        good_for_s: Seconds for which an answer is good.
     """
 
-    def __init__(self, name: str, look: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, name: str, look: Callable[[], Awaitable[str]], good_for_s: float = CACHED_S) -> None:
         self._name = name
+        self._good_for_s = good_for_s
         self._look = look
         self._task: asyncio.Task[Checked] | None = None
         self._began = 0.0
@@ -74,7 +79,7 @@ class Probe:
 
     async def checked(self, deadline_s: float) -> Checked:
         """Return what the check finds, or that it does not come to an end."""
-        if self._last is not None and time.monotonic() - self._last[0] < CACHED_S:
+        if self._last is not None and time.monotonic() - self._last[0] < self._good_for_s:
             return self._last[1]
         if self._task is None:
             self._began = time.monotonic()
@@ -135,11 +140,12 @@ class Health:
             "database": self._database,
             "engine": self._engine,
             "sandboxes": self._startable,
-            "accepting": self._accepting,
+            STOPPING: self._accepting,
             "queue": self._queue,
             "disk": self._disk,
         }
-        self._probes = [Probe(name, look) for name, look in looks.items()]
+        # Whoever sends requests here is to know at once that it stops.
+        self._probes = [Probe(name, look, 0.0 if name == STOPPING else CACHED_S) for name, look in looks.items()]
         self._found: Sequence[Checked] = ()
         metrics.watch(lambda: {"check_ok": {each.name: float(each.is_ok) for each in self._found}})
 

@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from sandgraph.errors import SandgraphError
@@ -34,6 +35,11 @@ class Worker:
     def __init__(self, sandboxes: Sandboxes, slots: int) -> None:
         self._sandboxes = sandboxes
         self._slots = FairSlots(slots)
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
+        self._under_way = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         #: Those of the last job, which are most often the next one's too, and their characters.
         self._tools: tuple[tuple[Source, ...], int] = (), 0
 
@@ -42,8 +48,10 @@ class Worker:
         progress = _Progress()
         try:
             async with self._slots.slot(assignment.tenant):
+                await self._may_begin.wait()
                 progress.has_slot()
-                outcome = await self._perform(assignment, on_lines, progress)
+                with self._counted():
+                    outcome = await self._perform(assignment, on_lines, progress)
         except asyncio.CancelledError:
             await on_stopped(assignment, progress.usage())
             raise
@@ -54,6 +62,22 @@ class Worker:
             logger.exception("attempt failed inside the worker", extra={"action": "attempt_crashed"})
             outcome = _lost("The platform failed to run this attempt; its log has the details.", progress.used())
         return replace(outcome, usage=progress.usage(outcome.usage))
+
+    async def drain(self) -> None:
+        """Begin no more attempts, and return once those under way have ended; further ones wait to be cancelled."""
+        self._may_begin.clear()
+        await self._is_idle.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._under_way += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_idle.set()
 
     async def end_run(self, run_id: str) -> None:
         """See `Transport.end_run`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from sandgraph.errors import EngineUnavailable
+from sandgraph.errors import EngineUnavailable, SandgraphError
 from sandgraph.model.limits import Limits
 from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox import verdict
@@ -25,7 +25,7 @@ from sandgraph.sandbox.payload import (
     read_used,
     read_version,
 )
-from sandgraph.sandbox.spec import Broken, CheckProblem, OnLog, Outcome
+from sandgraph.sandbox.spec import STOPPING, Broken, CheckProblem, OnLog, Outcome
 from sandgraph.sandbox.tasks import Tasks, settled
 from sandgraph_runner.protocol import (
     BYTES_A_LINE,
@@ -57,6 +57,8 @@ _GRACE_S = 1.5
 _KILL_S = 10.0
 #: Outcomes up to this many characters are read on the event loop (a millisecond), larger ones on a thread.
 _INLINE_CHARACTERS = 32 * 1024
+#: Seconds that storing what was printed last may take where the platform stops.
+_REST_S = 2.0
 #: Seconds that killing and wiping what an attempt left may take; longer, and a new sandbox is the better one.
 _WIPE_S = 5.0
 _NOT_WIPED = "Its sandbox was not rid of the attempt before in time, and this one never began."
@@ -180,6 +182,11 @@ class ContainerSandbox:
             # Unless it was the kill at the deadline that cut what was sent.
             if not deadline.has_passed:
                 return verdict.invalid(wrong, self.usage())
+        except asyncio.CancelledError as cancelled:
+            await settled(self._kill(), _KILL_S)
+            if STOPPING in cancelled.args:
+                await self._hand_over_rest(on_log)
+            raise
         except BaseException:
             await settled(self._kill(), _KILL_S)
             raise
@@ -246,6 +253,16 @@ class ContainerSandbox:
                 case _:
                     raise ProtocolError(f"a {frame.kind.name} frame is out of order")
         return None
+
+    async def _hand_over_rest(self, on_log: OnLog) -> None:
+        """Hand over what was printed before the kill and lies in the connection still."""
+        with suppress(TimeoutError, ProtocolError, SandgraphError):
+            async with asyncio.timeout(_REST_S):
+                while (frame := await self._container.channel.receive()) is not None:
+                    if frame.kind is Kind.LOG:
+                        await on_log(read_lines(frame))
+                    elif frame.kind is not Kind.HEARTBEAT:
+                        return
 
     async def _post_mortem(self) -> Broken:
         try:

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 #: Seconds a lease tries to get a sandbox before it gives up.
 LEASE_S = 60.0
 #: Seconds that `SandboxPool.close` gives the engine, twice.
-CLOSE_S = 15.0
+CLOSE_S = 8.0
 _CHECK_S = 2.0
 #: Sandboxes that are started at the same time for each CPU: more at once take longer, and give no more.
 _STARTS_A_CPU = 2

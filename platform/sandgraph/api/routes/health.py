@@ -11,7 +11,7 @@ from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Uses, answers
 from sandgraph.api.schemas.answers import HealthAnswer
 from sandgraph.errors import Problem
-from sandgraph.execution.health import HealthReport
+from sandgraph.execution.health import STOPPING, HealthReport
 
 router = APIRouter()
 
@@ -42,6 +42,8 @@ async def live(request: Request, uses: Uses) -> Response:
 async def ready(request: Request, uses: Uses) -> Response:
     """Check what the platform needs to take runs and do them; details are for this machine."""
     report, details = await uses.health.ready(), may_look(request)
+    if any(each.name == STOPPING and not each.is_ok for each in report.checks):
+        return _failed(report, "shutting_down", "The platform is being stopped", details=details)
     if not report.is_ok:
         return _failed(report, "not_ready", "The platform cannot take runs and do them at present", details=details)
     checks = [
