@@ -135,6 +135,7 @@ class FakeEngine(Engine):
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.facts = EngineFacts("1.0", "sha256:0", "runc", 2)
         self.used: ContainerUsage | None = None
+        self.kill_gate: asyncio.Event | None = None
         self.is_closed = False
         self.ids = itertools.count()
 
@@ -175,6 +176,8 @@ class FakeEngine(Engine):
         return self.used
 
     async def kill(self, container_id: str) -> None:
+        if self.kill_gate is not None:
+            await self.kill_gate.wait()
         self._note("kill", container_id)
         if container_id in self.containers:
             self.containers[container_id].die()

@@ -14,8 +14,8 @@ from sandgraph.model.run import LogLine as LogLine  # noqa: PLC0414 - part of th
 from sandgraph.model.state import Json, StateDiff
 from sandgraph_runner.protocol import Check, Job
 
-#: Message of a cancellation that ends an attempt because the platform stops, and not for a reason of the run's own: what
-#: it printed until then is handed over still.
+#: Message of a cancellation that ends an attempt because the platform stops, not for a reason of the run's own: what it
+#: printed until then is handed over still.
 STOPPING = "the platform stops"
 
 

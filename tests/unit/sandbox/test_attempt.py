@@ -17,7 +17,7 @@ from sandgraph.model.run import AttemptStatus, LogLine
 from sandgraph.sandbox.attempt import ContainerSandbox
 from sandgraph.sandbox.container import start_container
 from sandgraph.sandbox.observed import ContainerUsage
-from sandgraph.sandbox.spec import Broken, CheckProblem, Outcome, Succeeded
+from sandgraph.sandbox.spec import STOPPING, Broken, CheckProblem, Outcome, Succeeded
 from sandgraph.sandbox.tasks import Tasks
 from sandgraph_runner.protocol import VERSION, Check, Job, Kind, Reason, Report, Source, Used, encode
 
@@ -478,4 +478,35 @@ async def test_who_speaks_before_it_is_asked_is_not_believed() -> None:
     stage.engine.script = eager
     outcome = broken(await stage.execute())
     assert outcome.status is AttemptStatus.RESULT_INVALID
+    assert stage.killed
+
+
+@pytest.mark.parametrize(("why", "kept"), [(STOPPING, ["one", "two", "three"]), (None, ["one"])])
+async def test_where_the_platform_stops_what_was_printed_until_the_kill_is_handed_over(
+    why: str | None, kept: list[str]
+) -> None:
+    stage: Stage
+    stored, go_on = asyncio.Event(), asyncio.Event()
+
+    async def play(peer: Peer) -> None:
+        await peer.lines("one")
+        await go_on.wait()
+        # On its way when the attempt is ended: nobody listened to it yet.
+        await peer.lines("two", "three")
+        stored.set()
+        await peer.hang()
+
+    stage = Stage(play)
+    sandbox = await stage.sandbox()
+    task = asyncio.create_task(sandbox.execute(Job(), b"{}", timeout_s=5, on_log=stage.keep))
+    while not stage.lines:  # noqa: ASYNC110 - the script tells nobody
+        await asyncio.sleep(0.001)
+    task.cancel(why)
+    go_on.set()
+    # The kill comes after what was printed.
+    stage.engine.kill_gate = stored
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await stage.end()
+    assert [line.text for line in stage.lines] == kept
     assert stage.killed
