@@ -16,7 +16,6 @@ from pathlib import Path
 from sandgraph.api.auth.gate import Gate
 from sandgraph.api.schemas import parse_graph
 from sandgraph.api.services import Services, ServicesFor
-from sandgraph.errors import Unavailable
 from sandgraph.execution.catalog import Catalog
 from sandgraph.execution.deliveries import Deliverer
 from sandgraph.execution.dispatcher import Dispatcher
