@@ -108,6 +108,18 @@ class Engine:
             raise EngineUnavailable(" ".join(lacks.values()))
         return facts
 
+    async def info(self) -> Mapping[str, object]:
+        """Return all that the engine says of itself.
+
+        Raises:
+            EngineUnavailable: There is none.
+            ConfigurationError: It is reached in a way that sandboxes cannot use.
+        """
+        if self._client is None:
+            self._client = await self._in_thread(lambda: self._make_client(self._settings))
+        found: Mapping[str, object] = await self._call("tell what it is", lambda client: client.info())
+        return found
+
     async def lacks(self) -> Mapping[str, str]:
         """Return all that `connect` would refuse the engine for, by the setting that each is about.
 
