@@ -143,10 +143,11 @@ class _Stand:
 
     def _live(self, own: Sequence[Source], tools: Mapping[str, Source]) -> dict[str, Callable[..., Any]]:
         # By their names first: to tell sources apart reads their code.
+        names = {source.name for source in own}
         return {
             source.name: function
             for source, function in self._callables.items()
-            if tools.get(source.name) == source or any(each.name == source.name and each == source for each in own)
+            if (source.name in tools and tools[source.name] == source) or (source.name in names and source in own)
         }
 
     def _reported(self, reason: Reason, body: bytes, bounds: Job | Check, usage: Usage) -> Broken:

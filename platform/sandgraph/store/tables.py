@@ -289,7 +289,6 @@ class StateCommitRow(_Table, table=True):
         ),
         # A state diff is committed once, by one attempt.
         UniqueConstraint("run_id", "scope", "node", "iteration"),
-        Index(None, "run_id", "node", "number"),
         {"sqlite_with_rowid": False},
     )
 

@@ -179,6 +179,7 @@ STATEMENTS: tuple[Statement, ...] = (
     )
     """,
     "CREATE INDEX ix_api_key_tenant_id ON api_key (tenant, id)",
+    "DROP INDEX ix_state_commit_run_id_node_number",
     # Of each event a row that holds it alone, as JSON.
     "ALTER TABLE event RENAME TO old_event",
     """
