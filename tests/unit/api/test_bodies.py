@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from api_world import World
+from effort import part_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tests
 from hypothesis import strategies as st
@@ -240,7 +241,9 @@ def json_values() -> st.SearchStrategy[object]:
 
 ROUTES = ["/nodes/register", "/tools/register", "/graph/create", "/graph/run", "/graph/run_async"]
 FUZZ = tests(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=part_of(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

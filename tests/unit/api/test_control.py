@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from api_world import FULL, NOW, FakeReader, World
+from effort import part_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -398,7 +399,9 @@ def bodies(right: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=part_of(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from api_world import World
+from effort import IS_FAST
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -110,7 +111,8 @@ class Asker:
 def test_nothing_that_is_asked_of_runs_is_an_error_of_ours(platform: TestClient) -> None:
     asker = Asker(platform)
     begun = asker.begin()
-    for run_id in begun:
+    # In a hurry, of some of them before they end.
+    for run_id in begun[:: 3 if IS_FAST else 1]:
         asker.ask_everything(run_id)
     deadline = time.monotonic() + 20
     while asker.ask("GET", "runs", query="?status=running")["runs"] and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
+from effort import part_of
 from tests.unit.model.graphs import graph_of, loop, mapped, plain, subgraph, tried, waiting
 from tests.unit.model.playbook import Playbook, diff_of, key_of
 from tests.unit.model.profile import IS_LONG
@@ -427,7 +428,7 @@ def _goes_on(chosen: Program, history: History, random: Random) -> None:
 
 
 def test_ten_thousand_events_take_seconds() -> None:
-    run, count = Kept(graph_of("start>l l>end", loop("l", 10_001, None), max_steps=20_000)), 10_000
+    run, count = Kept(graph_of("start>l l>end", loop("l", 10_001, None), max_steps=20_000)), part_of(10_000)
     told, now = list[Told](), run.fresh
     story: list[events.Event] = [events.RunStarted({})]
     story += (events.AttemptSucceeded(key_of(f"l#{n}"), 1, changing(n=n)) for n in range(1, count + 1))

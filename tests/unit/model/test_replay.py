@@ -14,6 +14,7 @@ from random import Random
 from typing import get_args
 
 import pytest
+from effort import part_of
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.model.graphs import shape
@@ -206,6 +207,7 @@ def test_a_commit_is_what_an_event_made() -> None:
 
 SCRIPT = """
 import hashlib
+import sys
 from random import Random
 from tests.unit.model.programs import program
 from tests.unit.model.simulation import Simulation
@@ -219,7 +221,7 @@ def heard(run, event):
     return run, commands
 
 scheduler.step = heard
-for seed in range(150):
+for seed in range(int(sys.argv[1])):
     simulation = Simulation(program(Random(seed).choice))
     simulation.finish(Random(seed), flaky=True)
 print(said.hexdigest())
@@ -230,14 +232,15 @@ def test_another_process_decides_alike() -> None:
     """No decision may hang on the order of a set, which each process chooses for itself."""
     root = Path(__file__).parents[3]
     path = os.pathsep.join(map(str, (root, root / "platform", root / "runner_image")))
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT],
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(part_of(150))],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
-        ).stdout
+        )
         for seed in ("1", "2", "3")
-    }
+    ]
+    said = {other.communicate()[0] for other in others}
+    assert [other.returncode for other in others] == [0, 0, 0]
     assert len(said) == 1

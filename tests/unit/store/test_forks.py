@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from effort import part_of
 
 from sandgraph.errors import Conflict
 from sandgraph.model import events, topology
@@ -121,10 +122,11 @@ async def test_a_run_that_has_ended_is_no_history(store: Store, graph: Graph) ->
 
 
 async def test_ten_thousand_steps_are_stored_at_once(store: Store, graph: Graph) -> None:
+    count = part_of(10_000)
     commands: list[Command] = [RecordRun(RunStatus.RUNNING)]
     view = View.initial({"n": 0})
     happened: list[events.Event] = [events.RunStarted({"n": 0})]
-    for number in range(1, 10_001):
+    for number in range(1, count + 1):
         key, diff = NodeRunKey("work", number), StateDiff((SetKey("n", number),))
         after = view.after(number, diff, alone=True)
         commands += [
@@ -138,13 +140,13 @@ async def test_ten_thousand_steps_are_stored_at_once(store: Store, graph: Graph)
         happened.append(events.AttemptSucceeded(key, 1, diff))
     kind, history = await new(store, graph), told(*happened)
     began = time.perf_counter()
-    fork, _ = await store.fork_run(kind, commands, history, forked_from="run_a", forked_at=10_001)
+    fork, _ = await store.fork_run(kind, commands, history, forked_from="run_a", forked_at=count + 1)
     took = time.perf_counter() - began
-    assert (fork.last_commit, fork.last_seq) == (10_000, 50_002)
-    assert (await store.checkpoint(fork.run_id, 9_999)).state == {"n": 9_999}
-    last = await store.run_events(fork.run_id, after=10_000)
+    assert (fork.last_commit, fork.last_seq) == (count, 5 * count + 2)
+    assert (await store.checkpoint(fork.run_id, count - 1)).state == {"n": count - 1}
+    last = await store.run_events(fork.run_id, after=count)
     assert [(each.number, each.commit, each.diff) for each in last] == [
-        (10_001, 10_000, StateDiff((SetKey("n", 10_000),)))
+        (count + 1, count, StateDiff((SetKey("n", count),)))
     ]
     assert len(await store.node_runs(fork.run_id, after=50_000 - 7, limit=5)) == 1
     # It takes a good second here, and the machine may be busy.

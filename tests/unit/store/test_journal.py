@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from effort import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import Place
@@ -221,7 +222,7 @@ async def _write_all(data_dir: Path, plans: list[list[int]]) -> list[list[int]]:
         await store.close()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=part_of(10, 5), deadline=None)
 @given(st.lists(st.lists(st.integers(-200_000, 12), max_size=4), min_size=1, max_size=4))
 def test_whatever_is_written_at_once_the_sequence_has_no_gap(plans: list[list[int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from effort import part_of
 from hypothesis import HealthCheck, assume, given, settings
 from tests.unit.workflows.canonical import canonical
 from tests.unit.workflows.programs import compiles, programs
@@ -55,7 +56,7 @@ def definitions(source: str) -> list[str]:
 
 
 @given(source=programs())
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=part_of(15, 5), deadline=None, suppress_health_check=list(HealthCheck))
 def test_generated_programs_keep_their_meaning(source: str) -> None:
     assume(compiles(source))
     check(source)
