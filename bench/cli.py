@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import dispatch, engine, history, load, machine, memory, output, reuse, state, stream, throughput
+from bench import dispatch, engine, fairness, history, load, machine, memory, output, reuse, state, stream, throughput
 from bench.report import Figure, closing, markdown, note, table
 
 #: In the order of the page; what needs no quiet neighbour comes last.
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "memory": memory.measure,
     "stream": stream.measure,
     "load": load.measure,
+    "fairness": fairness.measure,
 }
 
 

@@ -21,7 +21,9 @@ from sandgraph.execution.deliveries import Deliverer
 from sandgraph.execution.dispatcher import Dispatcher
 from sandgraph.execution.health import Health
 from sandgraph.execution.heart import Heart
+from sandgraph.execution.metering import MeteredTransport
 from sandgraph.execution.posting import Poster
+from sandgraph.execution.quotas import TenantQuotas
 from sandgraph.execution.runtimes import runtimes_of
 from sandgraph.execution.tenancy import TenantCatalog, TenantReader, TenantRuns
 from sandgraph.execution.webhooks import TenantWebhooks, rules_of
@@ -54,6 +56,7 @@ class Platform:
         deliverer: Tells webhooks what they are owed.
         gate: Lets people in.
         worker: Runs attempts.
+        quotas: What tenants may use, and use.
     """
 
     settings: Settings
@@ -67,6 +70,7 @@ class Platform:
     spans: Spans
     deliverer: Deliverer
     gate: Gate
+    quotas: TenantQuotas
     worker: Worker
 
     async def drain(self, within_s: float) -> bool:
@@ -123,8 +127,12 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
         worker = Worker(sandboxes, settings.worker_slots)
         facts = sandboxes.facts()
         allowed = runtimes_of(settings, facts)
-        runs = Dispatcher(store, worker, settings, str(facts.get("image", "")), allowed, metrics, spans)
+        quotas = TenantQuotas(store.tenants, settings)
+        stack.push_async_callback(quotas.close)
+        metered = MeteredTransport(worker, quotas, settings.max_run_output_mb, store.tenants.output_of)
+        runs = Dispatcher(store, metered, settings, str(facts.get("image", "")), allowed, metrics, spans, quotas=quotas)
         stack.push_async_callback(runs.close)
+        await quotas.start(runs.go_on, runs.load_of)
         heart.on_lost(runs.abandon)
         await install_workflows(store, settings)
         deliverer = Deliverer(store.webhooks, Poster(rules_of(settings)), metrics=metrics, spans=spans)
@@ -151,6 +159,7 @@ async def open_platform(settings: Settings, *, sandboxes: Sandboxes | None = Non
             deliverer=deliverer,
             gate=gate,
             worker=worker,
+            quotas=quotas,
         )
         metrics.watch(lambda: gauges_of(platform))
         yield platform
@@ -214,6 +223,7 @@ def services_of(platform: Platform) -> ServicesFor:
             reader=TenantReader(platform.store, tenant),
             webhooks=TenantWebhooks(platform.store.webhooks, rules, platform.deliverer.ring, tenant),
             health=platform.health,
+            tenants=platform.quotas,
         )
 
     return services_for

@@ -9,6 +9,7 @@
     ├── Conflict               right in itself, but not in the present state of things
     ├── PreconditionFailed     what was read before is not there any more
     ├── QueueFull              the bounded queue of runs has no room; try again later
+    │   └── QuotaExceeded      a tenant has used up what it may; its code says of what
     ├── ConfigurationError     the deployment's settings cannot work
     └── Unavailable            a part that is needed does not answer
         ├── EngineUnavailable  the Docker engine
@@ -117,6 +118,20 @@ class QueueFull(SandgraphError):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(QueueFull):
+    """A tenant has used up what it may; ``code`` says of what.
+
+    Args:
+        message: For a person.
+        code: Stable.
+        retry_after_s: Seconds after which it may have more.
+    """
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.code = code
 
 
 class ConfigurationError(SandgraphError):

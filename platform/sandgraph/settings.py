@@ -97,6 +97,22 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(32, ge=1, le=10_000, description="Runs in progress at the same time.")
     max_queued_runs: int = Field(1_000, ge=0, le=1_000_000, description="Accepted runs that may wait for their turn.")
 
+    tenant_max_active_runs: int = Field(
+        0, ge=0, le=10_000, description="Runs of one tenant in progress at the same time; 0 is any number."
+    )
+    tenant_max_queued_runs: int = Field(
+        0, ge=0, le=1_000_000, description="Runs of one tenant that may wait for their turn; 0 is any number."
+    )
+    tenant_cpu_s_per_day: float = Field(
+        0, ge=0, le=1e12, description="CPU-seconds of one tenant's attempts a day, in UTC; 0 is any number."
+    )
+    tenant_stored_mb: int = Field(
+        0, ge=0, le=1_000_000_000, description="What may be stored of one tenant's runs; 0 is any amount."
+    )
+    max_run_output_mb: int = Field(
+        256, ge=1, le=1_048_576, description="Most that one run may print, over all its attempts."
+    )
+
     resume_runs: bool = Field(
         default=True, description="Go on with runs that were in progress when the platform stopped."
     )

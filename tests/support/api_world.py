@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -21,6 +21,7 @@ from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationCha
 from sandgraph.model.commands import EMPTY
 from sandgraph.model.graph import Graph
 from sandgraph.model.limits import Limits
+from sandgraph.model.quotas import Quotas, QuotaUse
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, SetKey, StateDiff
 from sandgraph.model.topology import analyse
@@ -42,6 +43,7 @@ from sandgraph.store.records import (
     RunRecord,
     RunSummary,
 )
+from sandgraph.store.tenants import TenantRecord
 
 T = TypeVar("T")
 
@@ -504,6 +506,36 @@ class FakeHealth:
 
 
 @dataclass
+class FakeTenants:
+    settings: Settings
+
+    async def page(self, *, cursor: str | None, limit: int) -> Page[TenantRecord]:
+        if cursor is not None:
+            raise InvalidInput.at("cursor", "invalid_cursor", "It is none of this list.")
+        return Page((await self.get("acme"),)[:limit], None)
+
+    async def get(self, tenant: str) -> TenantRecord:
+        return TENANTS.get(tenant, TenantRecord(tenant, {}, 0, None, None))
+
+    async def set(self, tenant: str, quotas: Mapping[str, float], versions: Collection[int] | None) -> TenantRecord:
+        present = await self.get(tenant)
+        if versions is not None and present.version not in versions:
+            raise Conflict(f"They are at version {present.version} now.", code="tenant_changed")
+        TENANTS[tenant] = TenantRecord(tenant, quotas, present.version + 1, NOW, NOW)
+        return TENANTS[tenant]
+
+    def of(self, tenant: str) -> Quotas:
+        return Quotas().changed(TENANTS[tenant].quotas if tenant in TENANTS else {})
+
+    def use(self, tenant: str) -> QuotaUse:
+        return QuotaUse(len(tenant), 0, 1.5, 1_000)
+
+
+#: Of all worlds: tests that set any remove them.
+TENANTS: dict[str, TenantRecord] = {}
+
+
+@dataclass
 class World:
     """All of it, as one test has it."""
 
@@ -522,7 +554,9 @@ class World:
 
     def services(self, _tenant: str = "") -> Services:
         reader = FakeReader(self.catalog, self.runs, self.commits, self.asked)
-        return Services(self.catalog, self.runs, reader, self.webhooks, self.health, self.settings)
+        return Services(
+            self.catalog, self.runs, reader, self.webhooks, self.health, self.settings, FakeTenants(self.settings)
+        )
 
     def stored(self) -> tuple[object, ...]:
         """Return all that is kept, for comparison."""

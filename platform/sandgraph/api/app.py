@@ -16,7 +16,20 @@ from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
 from sandgraph.api.openapi import Api
 from sandgraph.api.parameters import refuse_unknown_parameters
-from sandgraph.api.routes import access, code, control, errors, graphs, health, history, logs, runs, stream, webhooks
+from sandgraph.api.routes import (
+    access,
+    code,
+    control,
+    errors,
+    graphs,
+    health,
+    history,
+    logs,
+    runs,
+    stream,
+    tenants,
+    webhooks,
+)
 from sandgraph.api.routes import metrics as metrics_route
 from sandgraph.api.services import ServicesFor
 from sandgraph.telemetry.metrics import Metrics
@@ -61,6 +74,7 @@ def create_app(
     app.add_middleware(Shape)
     app.add_middleware(Guard, metrics=metrics, spans=spans)
     # Graphs last: /graph/{graph_id} matches what others are called.
-    for routes in (access, code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route, graphs):
+    first = (access, tenants, code, runs, history, logs, control, stream, webhooks, errors, health, metrics_route)
+    for routes in (*first, graphs):
         app.include_router(routes.router, dependencies=[Depends(refuse_unknown_parameters)])
     return app

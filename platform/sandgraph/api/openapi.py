@@ -17,6 +17,7 @@ from sandgraph.api.schemas.control import EventDocument, ForkDocument, ReplayDoc
 from sandgraph.api.schemas.examples import ANSWERS
 from sandgraph.api.schemas.graph import GraphDocument
 from sandgraph.api.schemas.run import RunDocument
+from sandgraph.api.schemas.tenant import QuotaDocument
 from sandgraph.api.schemas.webhook import WebhookChange, WebhookDocument
 
 #: Models that no route names to the framework.
@@ -34,6 +35,7 @@ MODELS = (
     ApiKeyDocument,
     TicketDocument,
     AnnotationsDocument,
+    QuotaDocument,
     ProblemAnswer,
 )
 
@@ -55,6 +57,7 @@ TAGS = [
     {"name": "graphs", "description": "Graphs: named, in immutable versions."},
     {"name": "runs", "description": "Executions of a graph version."},
     {"name": "errors", "description": "What each code means, and what to do."},
+    {"name": "tenants", "description": "What tenants may use, for who operates the deployment."},
     {"name": "webhooks", "description": "Endpoints that are told of runs that end."},
     {"name": "access", "description": "Who may do what: API keys, and tickets for streams."},
     {"name": "health", "description": "For whoever operates the platform."},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sandgraph.execution.health import HealthReport
 from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.graph import Graph
+from sandgraph.model.quotas import Quotas, QuotaUse
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.model.webhooks import DeliveryStatus
@@ -27,6 +28,7 @@ from sandgraph.store.records import (
     RunRecord,
     RunSummary,
 )
+from sandgraph.store.tenants import TenantRecord
 from sandgraph.store.webhook_records import Delivery, Webhook
 
 
@@ -426,6 +428,29 @@ class Health(Protocol):
         """Tell whether it can take runs and do them; within two seconds."""
 
 
+class Tenants(Protocol):
+    """The tenants of the deployment, for who operates it."""
+
+    async def page(self, *, cursor: str | None, limit: int) -> Page[TenantRecord]:
+        """Return those that there is something of, in the order of their names."""
+
+    async def get(self, tenant: str) -> TenantRecord:
+        """Return a tenant; one of which nothing is stored has no quotas of its own."""
+
+    async def set(self, tenant: str, quotas: Mapping[str, float], versions: Collection[int] | None) -> TenantRecord:
+        """Give a tenant quotas of its own, in the place of those that it had.
+
+        Raises:
+            Conflict: None of the versions is the present one (``tenant_changed``).
+        """
+
+    def of(self, tenant: str) -> Quotas:
+        """Return a tenant's quotas, its own and the deployment's."""
+
+    def use(self, tenant: str) -> QuotaUse:
+        """Return what a tenant uses now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """All that the API works with, for one tenant: ids of other tenants are not found."""
@@ -436,6 +461,7 @@ class Services:
     webhooks: Webhooks
     health: Health
     settings: Settings
+    tenants: Tenants
 
 
 #: Services by tenant; made anew for each request.

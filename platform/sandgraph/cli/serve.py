@@ -126,7 +126,7 @@ async def running(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> Asy
                     services_of(platform),
                     metrics=platform.metrics,
                     spans=platform.spans,
-                    limits=Limits(settings),
+                    limits=Limits(settings, platform.quotas.requests_per_minute),
                     gate=platform.gate,
                 ),
                 lifespan="off",

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
 from sandgraph.execution.bus import Bus
@@ -18,6 +18,7 @@ from sandgraph.execution.floor import Floor
 from sandgraph.execution.forks import Forks
 from sandgraph.execution.intake import Intake
 from sandgraph.execution.queue import Place
+from sandgraph.execution.quotas import TenantQuotas
 from sandgraph.execution.replays import Replayed, Replays
 from sandgraph.execution.starting import Starter
 from sandgraph.execution.tails import Tails
@@ -77,6 +78,7 @@ class Dispatcher:
         allowed: The OCI runtimes that a graph may name.
         metrics: Take what is measured.
         spans: Take what was done when.
+        quotas: Of tenants; as the settings have them without it.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Dispatcher:
         allowed: Sequence[str] = (),
         metrics: Metrics | None = None,
         spans: Spans | None = None,
+        quotas: TenantQuotas | None = None,
     ) -> None:
         self._metrics = metrics = metrics or Metrics()
         self._spans = spans = spans or Spans()
@@ -97,7 +100,8 @@ class Dispatcher:
         self._bus = Bus()
         self._tails = Tails(store, self._bus)
         starter = Starter(store, watched, self._bus, settings, image, allowed, metrics, spans)
-        self._floor = Floor(store, starter, self._bus, settings, metrics=metrics)
+        self._quotas = quotas or TenantQuotas(store.tenants, settings)
+        self._floor = Floor(store, starter, self._bus, settings, self._quotas.most_active, metrics=metrics)
         self._intake = Intake(store, settings, image)
         self._forks = Forks(store, settings, image)
         self._replays = Replays(store, transport, settings, image)
@@ -262,8 +266,11 @@ class Dispatcher:
         if not self._accepting:
             raise Unavailable("The platform is shutting down and takes no more runs.", code=_CLOSING)
         waiting = Counter(self._floor.queue.waiting()) + self._arriving
-        is_full = not has_share(self._settings.max_queued_runs, waiting, tenant)
-        if is_full and not self._floor.queue.has_room(tenant):
+        self._quotas.demand_means(tenant)
+        if self._floor.queue.has_room(tenant):
+            return
+        self._quotas.demand_room(tenant, waiting[tenant])
+        if not has_share(self._settings.max_queued_runs, waiting, tenant):
             raise QueueFull(f"{waiting.total()} runs are waiting already; try again later.", retry_after_s=5)
 
     # Runs that there are
@@ -393,7 +400,20 @@ class Dispatcher:
 
     async def place(self, run_id: str) -> Place | None:
         """Return where a run stands that waits for its turn; None for others."""
-        return self._floor.queue.place(run_id)
+        queue = self._floor.queue
+        place = queue.place(run_id)
+        if place is not None and place.waits_for == "tenant_max_active_runs":
+            is_short = not self._quotas.may_run(queue.tenant_of(run_id))
+            return replace(place, waits_for="tenant_cpu_s_per_day") if is_short else place
+        return place
+
+    def go_on(self) -> None:
+        """Begin with runs that may begin now: a quota was changed, or a day has begun."""
+        self._floor.start_next()
+
+    def load_of(self, tenant: str) -> tuple[int, int]:
+        """Return how many runs of a tenant are active, and how many wait."""
+        return self._floor.queue.active.of(tenant), self._floor.queue.waiting().get(tenant, 0)
 
     async def state(self, run_id: str, at: int | None) -> RunState:
         """Return a run's state; see `read_state`."""

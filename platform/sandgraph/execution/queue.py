@@ -39,8 +39,8 @@ class Place:
 
     Attributes:
         position: From 1: how many come before it, and one.
-        waits_for: The bound that holds it: ``max_concurrent_runs`` of its graph, ``tenant_max_active_runs`` or
-            ``max_active_runs``.
+        waits_for: The bound that holds it: ``max_concurrent_runs`` of its graph, ``tenant_max_active_runs``,
+            ``tenant_cpu_s_per_day`` or ``max_active_runs``.
     """
 
     position: int
@@ -119,6 +119,10 @@ class RunQueue:
     def waiting(self) -> dict[str, int]:
         """Return how many runs of each tenant wait for their turn."""
         return {tenant: len(line.waiting) for tenant, line in self._lines.items()}
+
+    def tenant_of(self, run_id: str) -> str:
+        """Return whose a run is that waits for its turn."""
+        return self._tenants[run_id]
 
     def has_room(self, tenant: str) -> bool:
         """Tell whether a run of a tenant could be worked on at once."""

@@ -29,6 +29,9 @@ from sandgraph.store.store import Store
 #: Replays that run at the same time; further ones wait.
 _AT_ONCE = 4
 
+#: In what stands for the run in an attempt that is run again.
+REPLAY = ":replay:"
+
 _STOPPED = Failure(AttemptStatus.LOST.value, "The platform stopped while the attempt ran.")
 
 
@@ -166,7 +169,7 @@ class Replays:
     async def _performed(self, plan: RunPlan, start: StartAttempt) -> Outcome:
         assignment = plan.assignment(start, self._settings)
         # The code is told the run's own id. Nothing that is kept for the run is used, nor anything for another replay.
-        run_id = f"{plan.run_id}:replay:{next(self._numbers)}"
+        run_id = f"{plan.run_id}{REPLAY}{next(self._numbers)}"
         try:
             outcome = await self._transport.perform(replace(assignment, run_id=run_id), _drop_lines, _drop_usage)
         finally:

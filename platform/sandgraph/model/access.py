@@ -44,5 +44,10 @@ class Principal:
     key_id: str | None = None
 
 
+def is_operator(principal: Principal) -> bool:
+    """Tell whether somebody manages all tenants: administrators of the tenant that is there from the start."""
+    return principal.tenant == DEFAULT_TENANT and Scope.ADMIN in principal.scopes
+
+
 #: Everybody, where a deployment runs open.
 ANYBODY = Principal(DEFAULT_TENANT, "anybody", ALL_SCOPES)

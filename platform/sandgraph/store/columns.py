@@ -62,6 +62,12 @@ class SafeText(TypeDecorator[str]):
         return storable(value)
 
 
+class Encoded(str):
+    """JSON text that was made already, as `to_json` makes it: who has to know its length makes it once."""
+
+    __slots__ = ()
+
+
 class JsonText(TypeDecorator[Json]):
     """A JSON value as text; None is NULL.
 
@@ -78,6 +84,8 @@ class JsonText(TypeDecorator[Json]):
     @staticmethod
     def stored(value: Json) -> str | None:
         """Return what is stored, for who goes past SQLAlchemy."""
+        if type(value) is Encoded:
+            return str(value)
         return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Json:  # noqa: ARG002

@@ -57,7 +57,7 @@ def _append(connection: Connection, run_id: str, commands: Sequence[Command], ts
     if "finished_at" in step.run:
         raise ValueError("a run that has ended cannot go on as another")
     events = list(entries(commands))
-    last = journal.advance(connection, run_id, len(events), step.run)
+    last = journal.advance(connection, run_id, len(events), step.run, stored=step.encode())
     if last is None:
         raise LookupError(f"the run {run_id} is not there")
     first = last - len(events) + 1

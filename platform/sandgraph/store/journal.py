@@ -20,6 +20,9 @@ from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import JournalRecord
 from sandgraph.store.traces import traced
 
+#: What any record counts as stored, beside its text.
+RECORD_BYTES = 64
+
 #: Commits that one statement names.
 _NAMED_AT_ONCE = 500
 
@@ -32,9 +35,23 @@ _INSERT_LOGS = Prepared(insert(tables.log_record))
 
 
 def advance(
-    connection: Connection, run_id: str, records: int, changes: Mapping[str, object], lease: int | None = None
+    connection: Connection,
+    run_id: str,
+    records: int,
+    changes: Mapping[str, object],
+    lease: int | None = None,
+    *,
+    stored: int = 0,
 ) -> int | None:
     """Take the next numbers of a run's sequence, and change its row with them.
+
+    Args:
+        connection: In a transaction.
+        run_id: The run.
+        records: How many numbers.
+        changes: Of its row.
+        lease: Of whoever works on it.
+        stored: Bytes that are stored with the records, beside what any record takes.
 
     Returns:
         The last number taken, or None where nothing was: the run has ended.
@@ -44,7 +61,7 @@ def advance(
         Conflict: The lease is the run's no more.
     """
     parameters = {f"new_{name}": value for name, value in changes.items()}
-    parameters |= {"key_id": run_id, "records": records}
+    parameters |= {"key_id": run_id, "records": records, "stored": stored + records * RECORD_BYTES}
     if lease is not None:
         parameters["key_lease"] = lease
     last = _advance_statement(tuple(changes), is_leased=lease is not None).scalar(connection, parameters)
@@ -65,6 +82,7 @@ def _advance_statement(columns: tuple[str, ...], *, is_leased: bool) -> Prepared
     if is_leased:
         statement = statement.where(run.lease == bindparam("key_lease"))
     changes["last_seq"] = run.last_seq + bindparam("records")
+    changes["stored_bytes"] = run.stored_bytes + bindparam("stored")
     return Prepared(statement.values(changes).returning(run.last_seq))
 
 
@@ -113,7 +131,8 @@ def append_logs(
         NotFound: There is no such run.
         Conflict: The lease is the run's no more.
     """
-    last = advance(connection, run_id, len(lines), {}, lease) if lines else None
+    size = sum(len(line.text) for line in lines)
+    last = advance(connection, run_id, len(lines), {}, lease, stored=size) if lines else None
     if last is None:
         return last_number(connection, run_id, lease)
     ts = now()

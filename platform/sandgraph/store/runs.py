@@ -17,7 +17,7 @@ from sandgraph.model.state import Json
 from sandgraph.store import annotations as noted
 from sandgraph.store import journal, tables
 from sandgraph.store.code import version_of
-from sandgraph.store.columns import now
+from sandgraph.store.columns import Encoded, now, to_json
 from sandgraph.store.ids import new_id
 from sandgraph.store.node_runs import failure_of
 from sandgraph.store.prepared import Prepared
@@ -123,6 +123,7 @@ def known_by(connection: Connection, new: NewRun) -> RunRecord | None:
 
 def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, object]) -> None:
     """Store the row of a run, pending unless there is ``more`` to say, its initial state and its pins."""
+    initial = Encoded(to_json(dict(new.initial_state)))
     row = {
         **_BLANK,
         "id": run_id,
@@ -136,11 +137,11 @@ def begin(connection: Connection, run_id: str, new: NewRun, more: Mapping[str, o
         "traceparent": new.traceparent,
         "last_seq": 0,
         "last_commit": 0,
+        "stored_bytes": len(initial),
         **more,
     }
     _INSERT_RUN.run(connection, [row])
-    initial = {"run_id": run_id, "kind": "initial", "state": dict(new.initial_state)}
-    _INSERT_STATE.run(connection, [initial])
+    _INSERT_STATE.run(connection, [{"run_id": run_id, "kind": "initial", "state": initial}])
     _INSERT_PINS.run(connection, new.pins(run_id))
     noted.add(connection, new.graph.tenant, run_id, new.annotations)
 

@@ -23,7 +23,7 @@ from sandgraph.model.journal import Entry, entries
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import State
 from sandgraph.store import checkpoints, journal, received_events, run_events, tables, webhooks
-from sandgraph.store.columns import now
+from sandgraph.store.columns import Encoded, now, to_json
 from sandgraph.store.records import Reads, RunEvent
 from sandgraph.store.rows import ATTEMPTS, NODE_RUNS, Rows, Values
 
@@ -56,6 +56,7 @@ class Step:
     ts: datetime
     run: Values = field(default_factory=dict)
     final_state: State | None = None
+    final: Values = field(default_factory=dict)
     node_runs: Rows = field(default_factory=lambda: Rows(NODE_RUNS))
     attempts: Rows = field(default_factory=lambda: Rows(ATTEMPTS))
     commits: list[Values] = field(default_factory=list)
@@ -92,6 +93,15 @@ class Step:
             case _:
                 pass
 
+    def encode(self) -> int:
+        """Make the JSON of what may be large, and return how many bytes that is."""
+        sizes = [_encode(values, "diff") for values in self.commits]
+        sizes += [_encode(values, "state") for values in self.checkpoints]
+        if self.final_state is not None:
+            self.final = {"state": dict(self.final_state)}
+            sizes.append(_encode(self.final, "state"))
+        return sum(sizes)
+
     def write(self, connection: Connection, run_id: str, first_seqs: Mapping[NodeRunKey, int]) -> None:
         """Write everything but the run's own row and the events; parents come before what refers to them."""
         for values in self.node_runs.inserts.values():
@@ -101,7 +111,7 @@ class Step:
         self.attempts.write(connection, run_id)
         checkpoints.write(connection, run_id, self.commits, self.checkpoints)
         if self.final_state is not None:
-            state = {"run_id": run_id, "kind": "final", "state": dict(self.final_state)}
+            state = {"run_id": run_id, "kind": "final", **self.final}
             connection.execute(insert(tables.run_state), state)
 
     def _run(self, status: RunStatus, failure: Failure | None, state: State | None) -> None:
@@ -185,7 +195,7 @@ def apply(connection: Connection, run_id: str, taken: Sequence[Taken], lease: in
                 usage = reads = None
     if not events and not step.run:
         return journal.last_number(connection, run_id, lease)
-    last = journal.advance(connection, run_id, len(events), step.run, lease)
+    last = journal.advance(connection, run_id, len(events), step.run, lease, stored=step.encode())
     if last is None:
         raise Conflict(f"The run {run_id} has ended: nothing can happen to it any more.", code="run_ended")
     first = last - len(events) + 1
@@ -209,6 +219,12 @@ def record_usage(
         journal.last_number(connection, run_id, lease)
     named = {"key_run_id": run_id, "key_scope": key.scope, "key_node": key.node, "key_iteration": key.iteration}
     connection.execute(_USAGE, {**named, "key_attempt": attempt, "new_usage": asdict(usage)})
+
+
+def _encode(values: Values, name: str) -> int:
+    text = Encoded(to_json(values[name]))
+    values[name] = text
+    return len(text)
 
 
 def first_numbers(events: Sequence[Entry], first_seq: int) -> dict[NodeRunKey, int]:

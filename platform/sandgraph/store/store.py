@@ -16,6 +16,7 @@ from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.run_reads import RunReads
 from sandgraph.store.run_writes import RunWrites
+from sandgraph.store.tenants import Tenants
 from sandgraph.store.webhook_store import WebhookStore
 
 
@@ -60,6 +61,11 @@ class Store(RunWrites, RunReads):
     def process_id(self) -> str:
         """What names this process in the store."""
         return self._database.process_id
+
+    @property
+    def tenants(self) -> Tenants:
+        """The tenants."""
+        return Tenants(self._database)
 
     @property
     def keys(self) -> ApiKeys:

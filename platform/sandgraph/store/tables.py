@@ -146,6 +146,9 @@ class RunRow(_Table, table=True):
     fingerprint: str | None = Field(sa_type=SafeText)
     last_seq: int
     last_commit: int
+    stored_bytes: int = Field(
+        0, sa_type=BigInteger, sa_column_kwargs=_ZERO, description="Of its states, diffs, lines and events."
+    )
     recoveries: int = Field(0, sa_column_kwargs=_ZERO)
     lease: int = Field(0, sa_column_kwargs=_ZERO, description="Raised whenever somebody else begins to work on it.")
     owner: str | None = Field(sa_type=SafeText, description="Who works on it.")
@@ -456,6 +459,29 @@ class WebhookDeliveryRow(_Table, table=True):
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
 
+class TenantRow(_Table, table=True):
+    """A tenant that has quotas of its own."""
+
+    __tablename__ = "tenant"
+
+    tenant: str = Field(primary_key=True)
+    quotas: dict[str, float] = Field(sa_type=JsonText)
+    version: int
+    created_at: datetime = Field(sa_type=UtcTime)
+    updated_at: datetime = Field(sa_type=UtcTime)
+
+
+class TenantUsageRow(_Table, table=True):
+    """What a tenant's attempts used on a day."""
+
+    __tablename__ = "tenant_usage"
+
+    tenant: str = Field(primary_key=True)
+    day: str = Field(primary_key=True, description="In UTC, as 2026-11-23.")
+    cpu_s: float
+    attempts: int
+
+
 METADATA: MetaData = _Table.metadata
 _TABLES = METADATA.tables
 
@@ -487,3 +513,5 @@ log_record = _TABLES["log_record"]
 api_key = _TABLES["api_key"]
 webhook = _TABLES["webhook"]
 webhook_delivery = _TABLES["webhook_delivery"]
+tenant = _TABLES["tenant"]
+tenant_usage = _TABLES["tenant_usage"]

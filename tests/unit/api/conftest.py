@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
-from sandgraph.api.schemas import access_answers, answers, code_answers, error_answers, webhook
+from sandgraph.api.schemas import access_answers, answers, code_answers, error_answers, tenant, webhook
 from sandgraph.settings import Settings, load_settings
 
 
@@ -85,9 +85,8 @@ def app_client(openapi: dict[str, Any]) -> Iterator[TestClient]:
             return
         schema = content[kind]["schema"]
         name = schema["$ref"].rpartition("/")[2]
-        models = (
-            getattr(module, name, None) for module in (answers, access_answers, code_answers, error_answers, webhook)
-        )
+        modules = (answers, access_answers, code_answers, error_answers, tenant, webhook)
+        models = (getattr(module, name, None) for module in modules)
         model = next(found for found in models if found is not None)
         assert issubclass(model, BaseModel)
         # The stored document of a graph is read by the rules for submitted ones, which know no text for an enumeration.

@@ -20,6 +20,7 @@ from sandgraph.api.schemas import (
     graph,
     keys,
     run,
+    tenant,
     webhook,
 )
 from sandgraph.api.schemas import annotations as noted
@@ -43,6 +44,7 @@ MODELS = {
         graph,
         keys,
         run,
+        tenant,
         webhook,
     )
     for name, model in vars(module).items()
@@ -88,7 +90,7 @@ def test_every_operation_is_described_and_named_once(openapi: OpenApi) -> None:
 def test_every_body_has_an_example_and_every_field_of_a_body_a_description(openapi: OpenApi) -> None:
     schemas = openapi["components"]["schemas"]
     bodies = [operation["requestBody"] for _, operation in operations(openapi) if "requestBody" in operation]
-    assert len(bodies) == 14
+    assert len(bodies) == 15
     for body in bodies:
         name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert schemas[name]["examples"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,9 +24,10 @@ class Limits:
 
     Args:
         settings: Of the deployment.
+        of_tenant: Tells how often a tenant may ask in a minute; 0 for any number. As the settings say without it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, of_tenant: Callable[[str], int] | None = None) -> None:
         self.rates = Rates()
         self.streams = Streams(settings.max_streams, settings.key_max_streams)
         self.logins = Logins(self.rates, settings.address_failures_per_minute)
@@ -34,7 +36,7 @@ class Limits:
             "writes": settings.key_writes_per_minute,
             "streams": settings.key_streams_per_minute,
         }
-        self._of_tenant = settings.tenant_requests_per_minute
+        self._of_tenant = of_tenant or (lambda _: settings.tenant_requests_per_minute)
         self._of_address = settings.address_requests_per_minute
 
     def take(self, scope: Scope, principal: Principal | None) -> Standing | None:
@@ -52,7 +54,7 @@ class Limits:
         return self.rates.take(
             [
                 Rate(kind, user_of(principal), self._by_key[kind]),
-                Rate("tenant", principal.tenant, self._of_tenant),
+                Rate("tenant", principal.tenant, self._of_tenant(principal.tenant)),
             ]
         )
 

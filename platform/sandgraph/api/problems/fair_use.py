@@ -24,6 +24,47 @@ PAGES = (
         "As many streams are open as may be; close one, or try again later.",
         "",
     ),
+    _too_many(
+        "tenant_queue_full",
+        "As many runs of the tenant wait as its quota `max_queued_runs` allows.",
+        "Try again after `Retry-After` seconds; with an `Idempotency-Key` no run is started twice.",
+        "100 runs of this tenant are waiting already; try again later.",
+    ),
+    of(429)(
+        "cpu_quota_exceeded",
+        "The tenant has used its quota `cpu_s_per_day`: new runs are refused, those that wait begin tomorrow, and of "
+        "those in progress the next attempt fails. The day begins at midnight in UTC.",
+        "Try again after `Retry-After` seconds; resume what failed then. The operator can raise the quota.",
+        "This tenant has used its 36000 CPU-seconds of today; the day begins in UTC.",
+    ),
+    _too_many(
+        "storage_quota_exceeded",
+        "As much is stored of the tenant's runs as its quota `stored_mb` allows. Runs in progress go on, and what they "
+        "print is dropped.",
+        "Wait until older output is removed, or ask who operates the platform.",
+        "1024 MB are stored of this tenant's runs, which is as much as may be.",
+    ),
+    of(403)(
+        "operator_required",
+        "Tenants are managed by administrators of the tenant default alone.",
+        "Come with a key of the tenant default that has the scope admin.",
+        "Tenants are managed by administrators of the tenant default alone.",
+        "",
+    ),
+    of(404)(
+        "tenant_not_found",
+        "No tenant can have that name.",
+        "Names have small letters, digits, `-` and `_`.",
+        "There is no tenant 'A B'.",
+        "tenant",
+    ),
+    of(412)(
+        "tenant_changed",
+        "Somebody changed the tenant's quotas since the version that `If-Match` names.",
+        "Read them again, and decide anew.",
+        "The quotas of acme were changed meanwhile: they are at version 4 now.",
+        "If-Match",
+    ),
     of(503)(
         "too_many_connections",
         "As many connections are open as may be: in all (`SANDGRAPH_MAX_CONNECTIONS`), or of one address "

@@ -227,6 +227,22 @@ _DELIVERY: Example = {
     "finished_at": _FINISHED,
 }
 
+_TENANT = {
+    "tenant": "acme",
+    "quotas": {
+        "max_active_runs": 8,
+        "max_queued_runs": 0,
+        "cpu_s_per_day": 36_000.0,
+        "stored_mb": 0,
+        "requests_per_minute": 120_000,
+    },
+    "own": ["cpu_s_per_day", "max_active_runs"],
+    "use": {"active_runs": 2, "queued_runs": 0, "cpu_s_today": 1_204.25, "stored_bytes": 52_428_800},
+    "version": 3,
+    "created_at": _FINISHED,
+    "updated_at": _FINISHED,
+}
+
 ANSWERS: dict[str, Example] = {
     "CodeAnswer": _CODE,
     "SourceAnswer": _SOURCE,
@@ -249,6 +265,8 @@ ANSWERS: dict[str, Example] = {
     "ErrorCodeList": {"errors": [_ERROR]},
     "LogPageAnswer": _LOG,
     "LogRecord": _LOG_RECORD,
+    "TenantAnswer": _TENANT,
+    "TenantList": {"tenants": [_TENANT], "next_cursor": None},
     "WebhookAnswer": _WEBHOOK,
     "WebhookCreated": {**_WEBHOOK, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
     "WebhookList": {"webhooks": [_WEBHOOK], "next_cursor": None},

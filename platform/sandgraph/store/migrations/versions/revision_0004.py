@@ -258,6 +258,33 @@ STATEMENTS: tuple[Statement, ...] = (
     """,
     "CREATE INDEX ix_webhook_delivery_next_at ON webhook_delivery (next_at) WHERE next_at IS NOT NULL",
     "CREATE INDEX ix_webhook_delivery_finished_at ON webhook_delivery (finished_at)",
+    "ALTER TABLE run ADD COLUMN stored_bytes BIGINT DEFAULT '0' NOT NULL",
+    """
+    UPDATE run SET stored_bytes = 64 * last_seq
+        + coalesce((SELECT sum(length(text)) FROM log_record WHERE run_id = run.id), 0)
+        + coalesce((SELECT sum(length(diff)) FROM state_commit WHERE run_id = run.id), 0)
+        + coalesce((SELECT sum(length(state)) FROM checkpoint WHERE run_id = run.id), 0)
+        + coalesce((SELECT sum(length(state)) FROM run_state WHERE run_id = run.id), 0)
+    """,
+    """
+    CREATE TABLE tenant (
+        tenant VARCHAR NOT NULL,
+        quotas VARCHAR NOT NULL,
+        version INTEGER NOT NULL,
+        created_at DATETIME NOT NULL,
+        updated_at DATETIME NOT NULL,
+        CONSTRAINT pk_tenant PRIMARY KEY (tenant)
+    )
+    """,
+    """
+    CREATE TABLE tenant_usage (
+        tenant VARCHAR NOT NULL,
+        day VARCHAR NOT NULL,
+        cpu_s FLOAT NOT NULL,
+        attempts INTEGER NOT NULL,
+        CONSTRAINT pk_tenant_usage PRIMARY KEY (tenant, day)
+    )
+    """,
 )
 
 
