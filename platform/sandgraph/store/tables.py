@@ -19,27 +19,15 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import registry
-from sqlmodel import AutoString, Field, SQLModel
+from sqlmodel import AutoString, Field
 
 from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.store.columns import TEXT, JsonText, SafeText, UtcTime
+from sandgraph.store.table import Table
+from sandgraph.store.tenant_tables import TenantRow, TenantUsageRow
 
 #: Raised by one with every change of the schema.
 SCHEMA_VERSION = 4
-
-# Names of constraints are fixed, so that a migration can speak of them.
-_NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class _Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
-    """Base of the tables, with a registry of its own: whoever embeds Sandgraph may have a table ``run`` too."""
 
 
 def _index_of(condition: str, *columns: str) -> Index:
@@ -54,7 +42,7 @@ _EMPTY = {"server_default": ""}
 _DEFAULT_TENANT = {"server_default": DEFAULT_TENANT}
 
 
-class ProcessRow(_Table, table=True):
+class ProcessRow(Table, table=True):
     """The process that works on this database: whoever has no row here any more may not write."""
 
     __tablename__ = "process"
@@ -64,7 +52,7 @@ class ProcessRow(_Table, table=True):
     heartbeat_at: datetime | None = Field(sa_type=UtcTime, description="None while it does not promise any.")
 
 
-class AlembicVersionRow(_Table, table=True):
+class AlembicVersionRow(Table, table=True):
     """The schema's revision, as Alembic keeps it."""
 
     __tablename__ = "alembic_version"
@@ -72,7 +60,7 @@ class AlembicVersionRow(_Table, table=True):
     version_num: str = Field(primary_key=True, max_length=32)
 
 
-class CodeRow(_Table, table=True):
+class CodeRow(Table, table=True):
     """A version of a function or a tool."""
 
     __tablename__ = "code"
@@ -88,7 +76,7 @@ class CodeRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class GraphRow(_Table, table=True):
+class GraphRow(Table, table=True):
     """A version of a graph."""
 
     __tablename__ = "graph"
@@ -106,7 +94,7 @@ class GraphRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class RunRow(_Table, table=True):
+class RunRow(Table, table=True):
     """A run: what changes, and what lists show."""
 
     __tablename__ = "run"
@@ -165,7 +153,7 @@ class RunRow(_Table, table=True):
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
 
-class RunStateRow(_Table, table=True):
+class RunStateRow(Table, table=True):
     """A state of a run that no diff tells: ``initial`` or ``final``."""
 
     __tablename__ = "run_state"
@@ -176,7 +164,7 @@ class RunStateRow(_Table, table=True):
     state: dict[str, object] = Field(sa_type=JsonText)
 
 
-class RunCodeRow(_Table, table=True):
+class RunCodeRow(Table, table=True):
     """The version of a function or tool that a run pinned when it was accepted."""
 
     __tablename__ = "run_code"
@@ -194,7 +182,7 @@ class RunCodeRow(_Table, table=True):
     tenant: str = Field(DEFAULT_TENANT, sa_column_kwargs=_DEFAULT_TENANT)
 
 
-class RunAnnotationRow(_Table, table=True):
+class RunAnnotationRow(Table, table=True):
     """What people noted about a run; only of those about which somebody did."""
 
     __tablename__ = "run_annotation"
@@ -205,7 +193,7 @@ class RunAnnotationRow(_Table, table=True):
     revision: int
 
 
-class RunTagRow(_Table, table=True):
+class RunTagRow(Table, table=True):
     """A tag of a run, to be searched for."""
 
     __tablename__ = "run_tag"
@@ -216,7 +204,7 @@ class RunTagRow(_Table, table=True):
     tenant: str
 
 
-class KeptAnswerRow(_Table, table=True):
+class KeptAnswerRow(Table, table=True):
     """What a request with an Idempotency-Key was answered, for the next one with it; runs know their own keys."""
 
     __tablename__ = "kept_answer"
@@ -232,7 +220,7 @@ class KeptAnswerRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class NodeRunRow(_Table, table=True):
+class NodeRunRow(Table, table=True):
     """One node in one iteration."""
 
     __tablename__ = "node_run"
@@ -250,7 +238,7 @@ class NodeRunRow(_Table, table=True):
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
 
-class AttemptRow(_Table, table=True):
+class AttemptRow(Table, table=True):
     """One try of a node run."""
 
     __tablename__ = "attempt"
@@ -277,7 +265,7 @@ class AttemptRow(_Table, table=True):
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
 
-class StateCommitRow(_Table, table=True):
+class StateCommitRow(Table, table=True):
     """A state commit."""
 
     __tablename__ = "state_commit"
@@ -309,7 +297,7 @@ class StateCommitRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class CheckpointRow(_Table, table=True):
+class CheckpointRow(Table, table=True):
     """The whole state after a commit, now and then, so that no state of the past is far from one."""
 
     __tablename__ = "checkpoint"
@@ -320,7 +308,7 @@ class CheckpointRow(_Table, table=True):
     writers: dict[str, int] = Field(sa_type=JsonText)
 
 
-class RunEventRow(_Table, table=True):
+class RunEventRow(Table, table=True):
     """An event that the scheduler was told, as `model.event_document` writes it: of them all, a run is made again."""
 
     __tablename__ = "run_event"
@@ -333,7 +321,7 @@ class RunEventRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class ReceivedEventRow(_Table, table=True):
+class ReceivedEventRow(Table, table=True):
     """An event that somebody sent a run; ``told`` is the number of the `RunEventRow` under which it was told that."""
 
     __tablename__ = "received_event"
@@ -348,7 +336,7 @@ class ReceivedEventRow(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
 
 
-class EventRow(_Table, table=True):
+class EventRow(Table, table=True):
     """Events of a run's journal that follow one another and have one time, as `packs` writes them.
 
     They share their numbers with `LogRecordRow`. A step makes some six of them: one row takes a fifth of the time and
@@ -364,7 +352,7 @@ class EventRow(_Table, table=True):
     entries: list[object] = Field(sa_type=JsonText)
 
 
-class LogRecordRow(_Table, table=True):
+class LogRecordRow(Table, table=True):
     """A line that submitted code printed."""
 
     __tablename__ = "log_record"
@@ -383,7 +371,7 @@ class LogRecordRow(_Table, table=True):
     is_cut: bool
 
 
-class ApiKeyRow(_Table, table=True):
+class ApiKeyRow(Table, table=True):
     """An API key, without its secret."""
 
     __tablename__ = "api_key"
@@ -401,7 +389,7 @@ class ApiKeyRow(_Table, table=True):
     revoked_at: datetime | None = Field(sa_type=UtcTime)
 
 
-class WebhookRow(_Table, table=True):
+class WebhookRow(Table, table=True):
     """An endpoint that is told of runs that end."""
 
     __tablename__ = "webhook"
@@ -427,7 +415,7 @@ class WebhookRow(_Table, table=True):
     updated_at: datetime = Field(sa_type=UtcTime)
 
 
-class WebhookDeliveryRow(_Table, table=True):
+class WebhookDeliveryRow(Table, table=True):
     """Something that a webhook is told. It outlives neither the webhook nor its time; the run may go before it."""
 
     __tablename__ = "webhook_delivery"
@@ -459,30 +447,7 @@ class WebhookDeliveryRow(_Table, table=True):
     finished_at: datetime | None = Field(sa_type=UtcTime)
 
 
-class TenantRow(_Table, table=True):
-    """A tenant that has quotas of its own."""
-
-    __tablename__ = "tenant"
-
-    tenant: str = Field(primary_key=True)
-    quotas: dict[str, float] = Field(sa_type=JsonText)
-    version: int
-    created_at: datetime = Field(sa_type=UtcTime)
-    updated_at: datetime = Field(sa_type=UtcTime)
-
-
-class TenantUsageRow(_Table, table=True):
-    """What a tenant's attempts used on a day."""
-
-    __tablename__ = "tenant_usage"
-
-    tenant: str = Field(primary_key=True)
-    day: str = Field(primary_key=True, description="In UTC, as 2026-11-23.")
-    cpu_s: float
-    attempts: int
-
-
-METADATA: MetaData = _Table.metadata
+METADATA: MetaData = Table.metadata
 _TABLES = METADATA.tables
 
 for _column in [column for table in _TABLES.values() for column in table.columns]:
@@ -513,5 +478,5 @@ log_record = _TABLES["log_record"]
 api_key = _TABLES["api_key"]
 webhook = _TABLES["webhook"]
 webhook_delivery = _TABLES["webhook_delivery"]
-tenant = _TABLES["tenant"]
-tenant_usage = _TABLES["tenant_usage"]
+tenant = _TABLES[str(TenantRow.__tablename__)]
+tenant_usage = _TABLES[str(TenantUsageRow.__tablename__)]
