@@ -45,6 +45,8 @@ async def metrics(request: Request, uses: Uses) -> Response:
             "SANDGRAPH_METRICS_PUBLIC lets everybody read them."
         )
         raise HttpError(403, Problem("", "metrics_private", message))
+    # What is ready is looked at now, however seldom anybody asks for that alone.
+    await uses.health.ready()
     found = cast("Metrics", request.app.state.metrics)
     text, content_type = found.exposition(request.headers.get("accept", ""))
     return Response(text, media_type=content_type, headers={"Cache-Control": "no-store"})
