@@ -255,6 +255,8 @@ class Dispatcher:
             is_new = record.owner is None and record.status in {RunStatus.PENDING, RunStatus.RUNNING}
             if created:
                 self._metrics.run_accepted(record.tenant)
+                about = {"run": record.run_id, "tenant": record.tenant, "graph": record.graph_name}
+                logger.info("run accepted", extra={"action": "run_accepted", **about})
             if created or (is_new and not self._floor.has(record.run_id)):
                 await self._floor.enter(record)
         finally:

@@ -117,6 +117,8 @@ class Starter:
     async def ended(self, run_id: str, status: RunStatus, tenant: str) -> None:
         """Note that a run ended; nothing depends on it."""
         self._metrics.run_ended(status, tenant)
+        about = {"run": run_id, "tenant": tenant, "status": status.value}
+        logger.info("run ended: %s", status.value, extra={"action": "run_ended", **about})
         if self._spans.is_on:
             try:
                 record_run(self._spans, await self._store.run_summary(run_id))

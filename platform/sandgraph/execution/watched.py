@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from sandgraph.model.run import AttemptStatus, LogLine, Usage
 from sandgraph.sandbox.spec import Broken, Outcome
 from sandgraph.telemetry.metrics import Metrics
 from sandgraph.telemetry.spans import Spans
+
+logger = logging.getLogger(__name__)
 
 
 class WatchedTransport:
@@ -60,6 +63,9 @@ class WatchedTransport:
             if self._spans.is_on:
                 ended_ns = began_ns + round(took_s * 1e9)
                 record_attempt(self._spans, assignment, began_ns, ended_ns, status, used)
+            if logger.isEnabledFor(logging.DEBUG):
+                about = {"status": status.value, "seconds": round(took_s, 4), "run": assignment.run_id}
+                logger.debug("attempt ended: %s", status.value, extra={"action": "attempt_ended", **about})
             metrics.attempt_ended(
                 status,
                 took_s=took_s,

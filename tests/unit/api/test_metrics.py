@@ -11,8 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
+from sandgraph.api.exchange import Exchange
 from sandgraph.model.access import DEFAULT_TENANT, Principal, Scope
 from sandgraph.settings import Settings, load_settings
+from sandgraph.telemetry.metrics import Metrics
 
 LOCAL = ("127.0.0.1", 5000)
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -88,3 +90,29 @@ def test_an_app_without_a_platform_has_metrics_of_its_own(world: World) -> None:
     one, other = create_app(world.services), create_app(world.services)
     assert isinstance(one, FastAPI)
     assert one.state.metrics is not other.state.metrics
+
+
+def sent(exchange: Exchange, *messages: dict[str, object]) -> None:
+    for message in messages:
+        exchange.note(message)
+
+
+def followers(metrics: Metrics) -> dict[str, float]:
+    families = text_string_to_metric_families(metrics.exposition("")[0].decode())
+    found = [sample for family in families for sample in family.samples if sample.name == "sandgraph_followers"]
+    return {sample.labels["transport"]: sample.value for sample in found}
+
+
+def test_clients_that_follow_are_counted_until_they_are_gone() -> None:
+    metrics = Metrics()
+    socket = Exchange({"type": "websocket", "headers": [], "raw_path": b"/graph/ws/r"}, metrics)
+    sent(socket, {"type": "websocket.accept"}, {"type": "websocket.send", "text": "{}"})
+    events = Exchange({"type": "http", "method": "GET", "headers": [], "raw_path": b"/graph/logs/r"}, metrics)
+    headers = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+    sent(events, {"type": "http.response.start", "status": 200, "headers": headers})
+    assert followers(metrics) == {"websocket": 1, "sse": 1}
+    sent(socket, {"type": "websocket.close", "code": 1000})
+    socket.end()
+    events.end()
+    assert followers(metrics) == {"websocket": 0, "sse": 0}
+    assert socket.status == 1000

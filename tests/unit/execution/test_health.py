@@ -19,6 +19,7 @@ from sandgraph.bootstrap import Platform, open_platform
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.execution import health
 from sandgraph.execution.health import Checked, HealthReport, Probe
+from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.settings import load_settings
@@ -191,3 +192,17 @@ def _hold_everything_up(free: threading.Event) -> None:
 def _stalls(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     records = [record for record in list(caplog.records) if record.levelno == logging.ERROR]
     return [line for line in map(fields_of, records) if line["action"] == "loop_stalled"]
+
+
+async def test_a_run_has_a_line_when_it_is_accepted_and_one_when_it_ends(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sandgraph.execution")
+    graph = Graph("lines", (Node("start", NodeType.START), Node("end", NodeType.END)), (Edge("start", "end"),))
+    version, _ = await platform.store.save_graph(graph)
+    run, _ = await platform.runs.submit(version.graph_id, {})
+    await platform.runs.wait(run.run_id, 10)
+    lines = [line for line in map(fields_of, caplog.records) if line.get("run") == run.run_id]
+    assert [line["action"] for line in lines] == ["run_accepted", "run_ended"]
+    assert lines[1]["status"] == "completed"
+    assert {line["tenant"] for line in lines} == {"default"}

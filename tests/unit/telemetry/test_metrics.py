@@ -200,3 +200,16 @@ def test_who_follows_is_counted_while_it_does() -> None:
 def test_no_label_names_a_single_run_or_request() -> None:
     found: list[Any] = Metrics(by_tenant=True).described
     assert not {label for each in found for label in each.labels} & {"run", "run_id", "node", "attempt", "key", "graph"}
+
+
+def test_what_is_started_beside_the_platform_finds_its_files() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.metrics.yml").read_text())["services"]
+    mounted = [str(volume).split(":")[0] for each in services.values() for volume in each.get("volumes", ())]
+    files = [name for name in mounted if name.startswith("./")]
+    assert len(files) == 4
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == ["platform:8000"]
+    assert scraped["rule_files"] == ["/etc/prometheus/alerts.yml"]
+    providers = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/sandgraph.yml").read_text())["providers"]
+    assert f"{providers[0]['options']['path']}/sandgraph.json:ro" in str(services["grafana"]["volumes"])
