@@ -73,7 +73,7 @@ def test_every_accepted_run_goes_on_by_itself(
     tmp_path: Path, deployment: Callable[[], str], how: signal.Signals
 ) -> None:
     name = deployment()
-    with serve(tmp_path, name, pool_min=2, max_active_runs=3) as first:
+    with serve(tmp_path, name, pool_min=2, max_active_runs=3, drain_s=0) as first:
         run_ids = begin(first)
         first.process.send_signal(how)
         first.process.wait(30)

@@ -53,7 +53,9 @@ def enqueue(connection: Connection, run_id: str) -> None:
     for hook in connection.execute(wanted).all():
         if event.value not in hook.events:
             continue
-        body = body or to_json({"type": event.value, "timestamp": _text(run.finished_at), "data": _run_data(run)})
+        body = body or to_json(
+            {"type": event.value, "timestamp": _text(run.finished_at), "data": _run_data(connection, run)}
+        )
         add(connection, hook.id, hook.pending, event.value, run_id, body)
 
 
@@ -251,14 +253,17 @@ def webhook_of(row: Row[Any]) -> Webhook:
     )
 
 
-def _run_data(run: Row[Any]) -> dict[str, object]:
+def _run_data(connection: Connection, run: Row[Any]) -> dict[str, object]:
     """Return what is told of a run: never its state, nor a message, which may quote it."""
     failure = run.failure or {}
+    noted = tables.run_annotation.c
+    tags: Sequence[str] | None = connection.scalar(select(noted.tags).where(noted.run_id == run.id))
     return {
         "run_id": run.id,
         "graph_id": run.graph_id,
         "graph_name": run.graph_name,
         "status": run.status,
+        "tags": list(tags or ()),
         "error": {"code": failure.get("code"), "node": failure.get("node")} if failure else None,
         "created_at": _text(run.created_at),
         "started_at": _text(run.started_at),
