@@ -127,6 +127,16 @@ class Settings(BaseSettings):
         description="Silence after which another process may take this one's place on its data folder.",
     )
 
+    log_retention_days: float = Field(
+        30, ge=0, le=36_500, description="Days for which a line that a run printed is kept; 0 keeps it with its run."
+    )
+    log_retention_mb: int = Field(
+        0, ge=0, le=1_048_576, description="What all lines may take; the oldest go first. 0 is no bound."
+    )
+    run_retention_days: float = Field(
+        0, ge=0, le=36_500, description="Days after its end for which a run is kept; 0 keeps it until it is deleted."
+    )
+
     max_run_events: int = Field(1_000, ge=1, le=1_000_000, description="Events that may be sent to one run.")
     max_event_kb: int = Field(64, ge=1, le=65_536, description="Largest payload of an event, as JSON.")
 

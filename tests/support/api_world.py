@@ -237,6 +237,11 @@ class FakeRuns:
             await self.end(run_id, self.status)
         return self.records[run_id], True
 
+    async def delete(self, run_id: str) -> None:
+        if not self._run(run_id).is_final:
+            raise Conflict(f"The run {run_id} has not ended.", code="run_not_finished")
+        del self.records[run_id]
+
     async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> FakeReceipt:
         self._in_flight(run_id)
         event_id = event_id or f"event_{len(self.events) + 1}"

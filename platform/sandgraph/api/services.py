@@ -225,6 +225,14 @@ class Runs(Protocol):
             Conflict: It ended otherwise (``run_already_finished``).
         """
 
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, and all that is kept of it.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has not ended (``run_not_finished``).
+        """
+
     async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> EventReceipt:
         """Give a run an event; the first node that waits for that name takes it, now or later.
 

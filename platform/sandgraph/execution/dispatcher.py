@@ -20,6 +20,7 @@ from sandgraph.execution.intake import Intake
 from sandgraph.execution.queue import Place
 from sandgraph.execution.quotas import TenantQuotas
 from sandgraph.execution.replays import Replayed, Replays
+from sandgraph.execution.retention import Retention
 from sandgraph.execution.starting import Starter
 from sandgraph.execution.tails import Tails
 from sandgraph.execution.transport import Transport
@@ -99,6 +100,7 @@ class Dispatcher:
         self._settings = settings
         self._bus = Bus()
         self._tails = Tails(store, self._bus)
+        self._retention = Retention(store, settings)
         starter = Starter(store, watched, self._bus, settings, image, allowed, metrics, spans)
         self._quotas = quotas or TenantQuotas(store.tenants, settings)
         self._floor = Floor(store, starter, self._bus, settings, self._quotas.most_active, metrics=metrics)
@@ -121,6 +123,7 @@ class Dispatcher:
                 logger.warning("run interrupted", extra={"action": "run_interrupted", "run": run_id})
         self._accepting = True
         await self._floor.open(left)
+        self._retention.start()
 
     @property
     def is_accepting(self) -> bool:
@@ -141,6 +144,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Stop every run: its containers are killed, and it goes on after the next start, or is interrupted."""
         self._accepting = False
+        await self._retention.stop()
         await self._floor.close()
         if not self._is_lost:
             await (self._store.hand_back_runs() if self._settings.resume_runs else self._store.interrupt_runs())
@@ -321,6 +325,16 @@ class Dispatcher:
     async def annotate(self, run_id: str, change: AnnotationChange, expected: frozenset[int] | None) -> Annotations:
         """Change what is noted about a run; see `Store.annotate_run`."""
         return await self._store.annotate_run(run_id, change, expected=expected)
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, and all that is kept of it: it is there no more, and its rows go soon.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has not ended (``run_not_finished``).
+        """
+        await self._store.delete_run(run_id)
+        self._retention.rouse()
 
     async def pause(self, run_id: str) -> RunSummary:
         """Let what runs come to its end and start nothing more, until `unpause`; a paused run stays paused.

@@ -114,6 +114,11 @@ class TenantRuns:
         await self._own(run_id)
         return await self._runs.cancel(run_id)
 
+    async def delete(self, run_id: str) -> None:
+        """See `Dispatcher.delete`."""
+        await self._own(run_id)
+        await self._runs.delete(run_id)
+
     async def send_event(self, run_id: str, name: str, payload: Json, event_id: str | None) -> EventReceipt:
         """See `Dispatcher.send_event`."""
         await self._own(run_id)

@@ -32,12 +32,15 @@ def create(
     """Store a run with a history, or return the one that this key made before.
 
     Raises:
+        NotFound: The other run is there no more.
         Conflict: The key was used for something else.
         ValueError: The history is that of a run that has ended.
     """
     known = runs.known_by(connection, new)
     if known is not None:
         return known, False
+    # Deleted meanwhile, its history may not have been read whole.
+    runs.summary(connection, forked_from)
     run_id, ts = new_id("run"), now()
     runs.begin(connection, run_id, new, {"created_at": ts, "forked_from": forked_from, "forked_at": forked_at})
     _append(connection, run_id, [RecordRun(RunStatus.PENDING)], ts)

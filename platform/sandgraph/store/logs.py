@@ -151,7 +151,8 @@ def gap(first: int, last: int, removed: int) -> JournalRecord:
 
 def _run(connection: Connection, run_id: str) -> _Run:
     run = tables.run.c
-    query = select(run.last_seq, run.finished_at, run.logs_kept_from, run.logs_removed).where(run.id == run_id)
+    query = select(run.last_seq, run.finished_at, run.logs_kept_from, run.logs_removed)
+    query = query.where(run.id == run_id, run.deleted_at.is_(None))
     row = connection.execute(query).first()
     if row is None:
         raise NotFound("run", run_id)

@@ -205,7 +205,7 @@ def _load(connection: Connection, plan: Plan, keys: Sequence[Key]) -> Mapping[Ke
 def rows_query(ids: Sequence[str], rest: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """Return the statement that reads runs of these ids, those of which the rest holds."""
     joined: FromClause = JOINED
-    return select(run, *COLUMNS).select_from(joined).where(and_(run.c.id.in_(ids), *rest))
+    return select(run, *COLUMNS).select_from(joined).where(and_(run.c.id.in_(ids), run.c.deleted_at.is_(None), *rest))
 
 
 def _text(key: Key) -> str:

@@ -216,7 +216,7 @@ def load(connection: Connection, tenant: str, graph_name: str) -> int:
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
     row = connection.execute(_RUN, {"run_id": run_id}).first()
-    if row is None:
+    if row is None or row.deleted_at is not None:
         raise NotFound("run", run_id)
     return row
 

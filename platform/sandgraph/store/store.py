@@ -14,13 +14,14 @@ from sandgraph.store.database import Database, Watcher
 from sandgraph.store.filters import ALL_GRAPHS, GraphFilter, NameSort
 from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
+from sandgraph.store.retention_work import RetentionWork
 from sandgraph.store.run_reads import RunReads
 from sandgraph.store.run_writes import RunWrites
 from sandgraph.store.tenants import Tenants
 from sandgraph.store.webhook_store import WebhookStore
 
 
-class Store(RunWrites, RunReads):
+class Store(RunWrites, RunReads, RetentionWork):
     """Everything Sandgraph keeps; make it with `open`.
 
     Each method is one transaction. Those that write happen in the order they were called in, and happen even if their

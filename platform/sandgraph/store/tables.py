@@ -120,6 +120,7 @@ class RunRow(Table, table=True):
             sqlite_where=text("paused IS 1"),
             postgresql_where=text("paused IS true"),
         ),
+        _index_of("deleted_at IS NOT NULL", "deleted_at"),
     )
 
     id: str = Field(primary_key=True, sa_type=SafeText)
@@ -147,6 +148,7 @@ class RunRow(Table, table=True):
     forked_at: int | None = Field(description="Number of the checkpoint at which this one goes its own way.")
     logs_kept_from: int = Field(1, sa_column_kwargs=_ONE, description="No line with a lower number is kept.")
     logs_removed: int = Field(0, sa_column_kwargs=_ZERO, description="How many lines there were below that.")
+    deleted_at: datetime | None = Field(sa_type=UtcTime, description="Since when it is there no more but for its rows.")
     traceparent: str | None = Field(sa_type=SafeText, description="Of the request that made it, as W3C writes it.")
     created_at: datetime = Field(sa_type=UtcTime)
     started_at: datetime | None = Field(sa_type=UtcTime)

@@ -168,3 +168,15 @@ def test_text_says_what_is_missing() -> None:
     assert text_of(gap(7, 1_300, 1_200)) == "--- lines removed by retention ---"
     cut = JournalRecord(9, NOW, "event", "attempt", "work", 1, 2, "output_limit", "Too much.", {})
     assert text_of(cut) == "--- the output of work attempt 2 ends here, at its limit ---"
+
+
+def test_a_run_that_has_ended_is_deleted(client: TestClient, world: World, run_id: str) -> None:
+    gone = client.delete(f"/graph/runs/{run_id}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert client.get(f"/graph/logs/{run_id}").json()["code"] == "run_not_found"
+    assert client.delete(f"/graph/runs/{run_id}").json()["code"] == "run_not_found"
+    world.runs.hold = True
+    graph_id = client.get("/graph/list").json()["graphs"][0]["graph_id"]
+    running = client.post("/graph/run_async", json={"graph_id": graph_id}).json()["run_id"]
+    refused = client.delete(f"/graph/runs/{running}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "run_not_finished")

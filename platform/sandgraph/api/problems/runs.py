@@ -76,8 +76,8 @@ PAGES = (
     ),
     _not_now(
         "run_not_finished",
-        "The run has not ended, so that there is nothing to be resumed.",
-        "Wait for its end, or fork it.",
+        "The run has not ended, so that there is nothing to be resumed, and it cannot be deleted.",
+        "Wait for its end, or fork it; cancel it to delete it.",
         f"The run {_RUN} has not ended: there is nothing to be resumed. It may be forked.",
     ),
     _not_now(

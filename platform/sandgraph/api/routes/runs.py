@@ -235,6 +235,21 @@ async def cancel_run(run_id: RunId, uses: Operates) -> Response:
     return reply(await status_of(uses.runs, uses.reader, run))
 
 
+@router.delete(
+    "/graph/runs/{run_id}",
+    summary="Delete a run",
+    status_code=204,
+    responses={**answers({}, 403, 404, 409, 422, 503), 204: {"description": "It is there no more.", "content": {}}},
+)
+async def delete_run(run_id: RunId, uses: Operates) -> Response:
+    """Delete a run that has ended, and all that is kept of it: states, history, attempts, events, lines.
+
+    Runs that were forked from it have its history themselves, and stay.
+    """
+    await uses.runs.delete(known_id("run", run_id))
+    return Response(status_code=204)
+
+
 async def _submit(uses: Services, new: NewRun, key: str | None) -> tuple[RunRecord, dict[str, str]]:
     run, is_new = await uses.runs.submit(
         known_id("graph", new.graph_id), new.initial_state, idempotency_key=key, annotations=new.annotations

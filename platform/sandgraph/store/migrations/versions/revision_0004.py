@@ -208,6 +208,8 @@ STATEMENTS: tuple[Statement, ...] = (
     "ALTER TABLE run ADD COLUMN logs_kept_from INTEGER DEFAULT '1' NOT NULL",
     "ALTER TABLE run ADD COLUMN logs_removed INTEGER DEFAULT '0' NOT NULL",
     "ALTER TABLE run ADD COLUMN traceparent VARCHAR",
+    "ALTER TABLE run ADD COLUMN deleted_at DATETIME",
+    "CREATE INDEX ix_run_deleted_at ON run (deleted_at) WHERE deleted_at IS NOT NULL",
     "CREATE INDEX ix_attempt_run_id_status ON attempt (run_id, status) WHERE status = 'output_limit'",
     """
     CREATE TABLE webhook (
