@@ -30,7 +30,7 @@ class Limits:
     def __init__(self, settings: Settings, of_tenant: Callable[[str], int] | None = None) -> None:
         self.rates = Rates()
         self.streams = Streams(settings.max_streams, settings.key_max_streams)
-        self.logins = Logins(self.rates, settings.address_failures_per_minute)
+        self.logins = Logins(self.rates, settings.address_failures_per_minute, settings.address_requests_per_minute)
         self._by_key = {
             "reads": settings.key_reads_per_minute,
             "writes": settings.key_writes_per_minute,
