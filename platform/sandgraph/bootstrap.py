@@ -175,8 +175,6 @@ def deployment_of(data_dir: Path) -> str:
 
     Two platforms on one engine would remove each other's sandboxes if their deployments had one name.
     """
-    # With a database elsewhere, nobody made it yet.
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir / "deployment"
     if not file.exists():
         file.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="ascii")

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from sandgraph.cli import demo, doctor, keys, serve
+from sandgraph.cli import db, demo, doctor, keys, serve
 from sandgraph.errors import SandgraphError
 
 _FAILED = 1
 _INTERRUPTED = 130
 
 #: In the order in which ``sandgraph --help`` lists them.
-_COMMANDS = (serve, keys, doctor, demo)
+_COMMANDS = (serve, keys, db, doctor, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

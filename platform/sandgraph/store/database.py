@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sandgraph.errors import Unavailable
+from sandgraph.errors import ConfigurationError, Unavailable
 from sandgraph.store.backend import Backend, original, reason
 from sandgraph.store.ids import new_id
 from sandgraph.store.sqlite import SqliteBackend
@@ -60,7 +60,7 @@ class Database:
         """Open the database, made if there is none.
 
         Args:
-            data_dir: The folder of the SQLite database.
+            data_dir: The folder, made if it is not there; the SQLite database is in it.
             database_url: Of a PostgreSQL database, instead; empty is none.
             process_id: Names this process, and no other start of it; made up without it.
             takeover_after_s: Take the database from a process that works on it, but was not heard of for so many
@@ -72,6 +72,11 @@ class Database:
         process_id = process_id or new_id("process")
 
         def take() -> Backend:
+            # Also with a database elsewhere: other parts keep things there.
+            try:
+                data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(f"data_dir: cannot make the folder {data_dir}: {error.strerror}.") from None
             backend = backend_of(data_dir, database_url, process_id)
             try:
                 backend.take(takeover_after_s)

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from sandgraph.errors import ConfigurationError
 from sandgraph.store import lock, processes
 from sandgraph.store.sqlite import APPLICATION_ID, FILE
 from sandgraph.store.tables import SCHEMA_VERSION
@@ -67,6 +68,27 @@ def database(data_dir: Path, database_url: str = "") -> str | None:
             "start that release."
         )
     return None
+
+
+def version(data_dir: Path, database_url: str = "") -> int:
+    """Return of which schema a database is; 0 where there is none yet.
+
+    Raises:
+        ConfigurationError: This release cannot use it.
+    """
+    if database_url:
+        from sandgraph.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        return postgres.schema_of(database_url)
+    wrong = database(data_dir)
+    if wrong:
+        raise ConfigurationError(f"data_dir: {wrong}")
+    file = data_dir / FILE
+    if not file.exists():
+        return 0
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        ((found,),) = connection.execute("PRAGMA user_version")
+    return int(found)
 
 
 def free_bytes(data_dir: Path) -> int:

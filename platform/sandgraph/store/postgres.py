@@ -66,10 +66,18 @@ class PostgresBackend:
 
     def is_ready(self) -> bool:
         """Tell whether the database has tables of the present schema."""
+        return self.version() == SCHEMA_VERSION
+
+    def version(self) -> int:
+        """Return of which schema the database is; 0 where it is empty.
+
+        Raises:
+            ConfigurationError: This release cannot use it.
+        """
         try:
             with self.reader.begin() as connection:
                 _examine(connection, self._name)
-                return version_of(connection, self._name) == SCHEMA_VERSION
+                return version_of(connection, self._name)
         except (DBAPIError, psycopg.Error) as error:
             raise ConfigurationError(f"database_url: {self._name} cannot be used: {reason(error)}.") from None
 
@@ -144,14 +152,23 @@ class PostgresBackend:
 def trouble(database_url: str) -> str | None:
     """Return why a database cannot be used by this release; None if it can be."""
     try:
-        backend = PostgresBackend(database_url, "examined", readers=1)
-        try:
-            backend.is_ready()
-        finally:
-            backend.leave()
+        schema_of(database_url)
     except ConfigurationError as error:
         return error.message.removeprefix("database_url: ")
     return None
+
+
+def schema_of(database_url: str) -> int:
+    """Return of which schema a database is; 0 where it is empty.
+
+    Raises:
+        ConfigurationError: This release cannot use it.
+    """
+    backend = PostgresBackend(database_url, "examined", readers=1)
+    try:
+        return backend.version()
+    finally:
+        backend.leave()
 
 
 def holder(database_url: str, takeover_after_s: float) -> str | None:

@@ -68,12 +68,7 @@ class SqliteBackend:
 
     def take(self, takeover_after_s: float | None) -> None:
         """Lock the folder, make the file or bring it up to date, and register."""
-        folder = self._path.parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"data_dir: cannot make the folder {folder}: {error.strerror}.") from None
-        self._lock = FolderLock(folder)
+        self._lock = FolderLock(self._path.parent)
         if not self._lock.is_held and (
             takeover_after_s is None or not processes.is_frozen(self._path, takeover_after_s)
         ):

@@ -20,12 +20,12 @@ _TEMPLATE = "sandgraph_template"
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: Server) -> Server:
+def postgres_template(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The server, with a database of ours to make others of: so each test's is there at once."""
-    url = postgres_server.create(_TEMPLATE)
+    url, folder = postgres_server.create(_TEMPLATE), tmp_path_factory.mktemp("template")
 
     async def make() -> None:
-        await (await Store.open(Path("/nonexistent"), database_url=url)).close()
+        await (await Store.open(folder, database_url=url)).close()
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(make())).result()
