@@ -49,7 +49,7 @@ def describe_security(document: dict[str, Any], router: APIRouter, gate: Gate | 
             if is_public_path(route.path_format):
                 operation["security"] = []
                 continue
-            named = sorted(scopes_of(route))
+            named = sorted(str(scope) for scope in scopes_of(route))
             without: list[dict[str, list[str]]] = [{}] if route.path_format in SELF_DECIDING else []
             operation["security"] = [*without, {"key": named}, {"token": named}]
             for status, description in _ANSWERS.items():

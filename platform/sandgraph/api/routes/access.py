@@ -25,7 +25,7 @@ from sandgraph.api.schemas.access_answers import ApiKeyAnswer, ApiKeyList, ApiKe
 from sandgraph.api.schemas.validation import parser
 from sandgraph.api.views import admission_view, key_view, ticket_view
 from sandgraph.errors import InvalidInput, Problem, Unavailable
-from sandgraph.model.access import DEFAULT_TENANT, TENANT_PATTERN, Principal, Scope
+from sandgraph.model.access import TENANT_PATTERN, Principal, is_operator
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ async def list_keys(query: Annotated[KeyQuery, Query()], asker: AdministersKeys,
 async def revoke_key(key_id: KeyId, asker: AdministersKeys, gate: Gates) -> Response:
     """Let a key open nothing from now on; streams that it opened end within a minute. It stays in the list."""
     try:
-        revoked = await gate.keys.revoke(known_id("key", key_id), None if _is_operator(asker) else asker.tenant)
+        revoked = await gate.keys.revoke(known_id("key", key_id), None if is_operator(asker) else asker.tenant)
     finally:
         gate.forget(key_id)
     logger.info("an API key was revoked", extra={"action": "key_revoked", "key_id": key_id, "by": asker.subject})
@@ -142,11 +142,6 @@ async def create_ticket(
     return reply(answer, status=201, headers={"Cache-Control": "no-store"})
 
 
-def _is_operator(asker: Principal) -> bool:
-    """Tell whether somebody manages keys of all tenants: administrators of the tenant that is there from the start."""
-    return asker.tenant == DEFAULT_TENANT and Scope.ADMIN in asker.scopes
-
-
 def _tenant(asker: Principal, wanted: str | None) -> str:
     """Return whose keys are meant.
 
@@ -155,7 +150,7 @@ def _tenant(asker: Principal, wanted: str | None) -> str:
     """
     if wanted is None or wanted == asker.tenant:
         return asker.tenant
-    if not _is_operator(asker):
+    if not is_operator(asker):
         message = "Keys of other tenants are managed by administrators of the tenant default alone."
         raise HttpError(HTTPStatus.FORBIDDEN, Problem("tenant", "tenant_not_allowed", message))
     return wanted
