@@ -75,10 +75,11 @@ class Exchange:
         return method if method in _METHODS else "OTHER"
 
     @property
-    def tenant(self) -> str | None:
+    def principal(self) -> Principal | None:
         """Whose request it was; None where nobody was let in."""
         principal = self._scope.get("state", {}).get("principal")
-        return principal.tenant or None if isinstance(principal, Principal) else None
+        # Who came without credentials is nobody, and of no tenant.
+        return principal if isinstance(principal, Principal) and principal.tenant else None
 
     def note(self, message: Message) -> None:
         """Take what is sent."""
@@ -105,6 +106,7 @@ class Exchange:
         if self._metrics is not None:
             waited = None if self._first_byte is None else self._first_byte - self._began
             self._metrics.requested(self.method, self.route, self.status, waited)
+        who = self.principal
         path = self._scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0]
         about = {
             "action": "request" if self.is_http else "websocket",
@@ -114,7 +116,8 @@ class Exchange:
             "ms": round((time.monotonic() - self._began) * 1000, 1),
             "bytes": self._bytes,
             "request_id": self.request_id,
-            "tenant": self.tenant,
+            "tenant": who.tenant if who else None,
+            "subject": who.subject if who else None,
         }
         self._record()
         access.info("%s %s %s", self.method, path, self.status, extra=about)
@@ -134,8 +137,8 @@ class Exchange:
             "http.route": self.route,
             "http.response.status_code": self.status,
         }
-        if self.tenant is not None:
-            about["sandgraph.tenant"] = self.tenant
+        if (who := self.principal) is not None:
+            about["sandgraph.tenant"] = who.tenant
         self._spans.record(
             f"{self.method} {self.route}",
             self.span,

@@ -9,16 +9,17 @@ from sqlalchemy import Connection, bindparam, select
 
 from sandgraph.model.run import NodeRunKey
 from sandgraph.store import tables
+from sandgraph.store.prepared import Prepared
 from sandgraph.store.records import JournalRecord
 from sandgraph.telemetry.trace import SpanRef, attempt_span, run_span
 
 # Made once: making one takes longer than SQLite needs to run it.
-_TRACEPARENT = select(tables.run.c.traceparent).where(tables.run.c.id == bindparam("run_id"))
+_TRACEPARENT = Prepared(select(tables.run.c.traceparent).where(tables.run.c.id == bindparam("run_id")))
 
 
 def span_of(connection: Connection, run_id: str) -> SpanRef | None:
     """Return a run's span; None where it is of no trace, or gone."""
-    return run_span(connection.scalar(_TRACEPARENT, {"run_id": run_id}), run_id)
+    return run_span(_TRACEPARENT.scalar(connection, {"run_id": run_id}), run_id)
 
 
 def traced(connection: Connection, run_id: str, records: Iterable[JournalRecord]) -> list[JournalRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import pytest
@@ -14,6 +15,7 @@ from sandgraph.api.app import create_app
 from sandgraph.api.exchange import Exchange
 from sandgraph.model.access import DEFAULT_TENANT, Principal, Scope
 from sandgraph.settings import Settings, load_settings
+from sandgraph.telemetry.logs import fields_of
 from sandgraph.telemetry.metrics import Metrics
 
 LOCAL = ("127.0.0.1", 5000)
@@ -116,3 +118,15 @@ def test_clients_that_follow_are_counted_until_they_are_gone() -> None:
     events.end()
     assert followers(metrics) == {"websocket": 0, "sse": 0}
     assert socket.status == 1000
+
+
+def test_the_access_log_says_who_asked_and_nothing_of_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sandgraph.access")
+    scope = {"type": "http", "method": "GET", "headers": [], "raw_path": b"/graph/list"}
+    for principal in (Principal("acme", "key_1", frozenset(Scope), "key_1"), Principal("", "nobody", frozenset())):
+        exchange = Exchange({**scope, "state": {"principal": principal}})
+        exchange.note({"type": "http.response.start", "status": 200, "headers": []})
+        exchange.end()
+    known, nobody = map(fields_of, caplog.records)
+    assert (known["tenant"], known["subject"]) == ("acme", "key_1")
+    assert not {"tenant", "subject"} & set(nobody)

@@ -213,3 +213,11 @@ def test_what_is_started_beside_the_platform_finds_its_files() -> None:
     assert scraped["rule_files"] == ["/etc/prometheus/alerts.yml"]
     providers = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/sandgraph.yml").read_text())["providers"]
     assert f"{providers[0]['options']['path']}/sandgraph.json:ro" in str(services["grafana"]["volumes"])
+
+
+def test_pages_speak_of_metrics_that_exist() -> None:
+    series = set(known()) | {each.name for each in Metrics().described}
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    named = {(page.name, name) for page in pages for name in re.findall(r"`(sandgraph_\w+)(?:`|\{)", page.read_text())}
+    assert {each for each in named if each[1] not in series and each[1] != "sandgraph_runner"} == set()
+    assert named
