@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 DASHBOARD = ROOT / "deploy" / "grafana" / "sandgraph.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
+#: A metric in a page, by its unit.
+_METRIC = r"`(sandgraph_\w+_(?:total|seconds|bytes|info))(?:`|\{)"
+
 #: What Prometheus itself adds.
 OF_PROMETHEUS = {"job", "instance", "le"}
 
@@ -218,6 +221,6 @@ def test_what_is_started_beside_the_platform_finds_its_files() -> None:
 def test_pages_speak_of_metrics_that_exist() -> None:
     series = set(known()) | {each.name for each in Metrics().described}
     pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
-    named = {(page.name, name) for page in pages for name in re.findall(r"`(sandgraph_\w+)(?:`|\{)", page.read_text())}
-    assert {each for each in named if each[1] not in series and each[1] != "sandgraph_runner"} == set()
+    named = {(page.name, name) for page in pages for name in re.findall(_METRIC, page.read_text())}
+    assert {each for each in named if each[1] not in series} == set()
     assert named
