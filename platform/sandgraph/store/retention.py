@@ -15,6 +15,7 @@ from sandgraph.errors import Conflict, NotFound
 from sandgraph.store import tables
 from sandgraph.store.columns import now
 from sandgraph.store.ids import first_id
+from sandgraph.store.journal import RECORD_BYTES
 from sandgraph.store.tables import METADATA
 
 #: Bytes that a line takes beside its text, about.
@@ -155,7 +156,11 @@ def remove_lines(connection: Connection, run_id: str, before: datetime | None, l
         return 0, 0
     last = rows[-1].seq
     connection.execute(delete(tables.log_record).where(log.run_id == run_id, log.seq >= kept_from, log.seq <= last))
-    changes = {"logs_kept_from": last + 1, "logs_removed": run.logs_removed + len(rows)}
+    changes = {
+        "logs_kept_from": last + 1,
+        "logs_removed": run.logs_removed + len(rows),
+        "stored_bytes": run.stored_bytes - sum(row.length + RECORD_BYTES for row in rows),
+    }
     connection.execute(update(tables.run).where(run.id == run_id).values(changes))
     return len(rows), sum(row.length + LINE_BYTES for row in rows)
 
