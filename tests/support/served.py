@@ -31,10 +31,12 @@ class Served:
         url: Its base URL.
         process: The server.
         deployment: The label its containers carry.
+        said: The first line that it printed.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[str], deployment: str) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[str], deployment: str, said: str = "") -> None:
         self.url = url
+        self.said = said
         self.process = process
         self.deployment = deployment
         self.client = httpx2.Client(base_url=url, timeout=90)
@@ -121,7 +123,7 @@ def serve(data_dir: Path, deployment: str, **options: object) -> Iterator[Served
                 process.wait(_STOP_S)
                 log.seek(0)
                 raise AssertionError(f"the platform did not start: {log.read()}")
-            served = Served(found.group(), process, deployment)
+            served = Served(found.group(), process, deployment, line)
             with served.client:
                 yield served
         finally:
