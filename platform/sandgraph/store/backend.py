@@ -41,6 +41,12 @@ class Backend(Protocol):
             ConfigurationError: The database cannot be used, or another process works on it.
         """
 
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that writes, on a connection of `writer` that has none."""
+
+    def commit(self, connection: Connection) -> None:
+        """End it, once all that it wrote is durable; another one may begin then."""
+
     def check(self, connection: Connection) -> None:
         """Do nothing, unless another process took this one's place: the first statement of each write.
 

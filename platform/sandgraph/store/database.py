@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sandgraph.errors import ConfigurationError, Unavailable
 from sandgraph.store.backend import Backend, original, reason
 from sandgraph.store.ids import new_id
+from sandgraph.store.line import Line
 from sandgraph.store.sqlite import SqliteBackend
 
 P = ParamSpec("P")
@@ -40,7 +41,7 @@ class Database:
     def __init__(self, backend: Backend, process_id: str) -> None:
         self.process_id = process_id
         self._backend = backend
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sandgraph-store-writer")
+        self._writer = Line("sandgraph-store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sandgraph-store-reader")
         self._closing: asyncio.Future[None] | None = None
         #: Is told of each transaction, on its thread: ``read`` or ``write``, seconds it waited, and seconds it took.
@@ -136,7 +137,7 @@ class Database:
             self._closing = asyncio.ensure_future(asyncio.to_thread(self._shut))
         await asyncio.shield(self._closing)
 
-    def _submit(self, pool: ThreadPoolExecutor, transaction: Callable[[], T]) -> asyncio.Future[T]:
+    def _submit(self, pool: ThreadPoolExecutor | Line, transaction: Callable[[], T]) -> asyncio.Future[T]:
         """Have it done, whether or not somebody still listens to the answer then.
 
         `asyncio.wrap_future` and `asyncio.shield` would come to the same, in three turns of the event loop.
@@ -177,7 +178,7 @@ class Database:
         connection = self._begun()
         try:
             yield connection
-            connection.commit()
+            self._backend.commit(connection)
         except BaseException as error:
             # Whatever state it is in, the next transaction begins with a clean one.
             self._let_go(error)
@@ -188,7 +189,7 @@ class Database:
         try:
             if self._writing is None:
                 self._writing = self._backend.writer.connect()
-            self._writing.begin()
+            self._backend.begin(self._writing)
             self._backend.check(self._writing)
         except BaseException as error:
             self._let_go(error)

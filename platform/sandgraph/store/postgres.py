@@ -100,6 +100,14 @@ class PostgresBackend:
                 return None
             return processes.refusing(connection, _may_replace(connection, takeover_after_s))
 
+    def begin(self, connection: Connection) -> None:
+        """Begin as SQLAlchemy does."""
+        connection.begin()
+
+    def commit(self, connection: Connection) -> None:
+        """Commit as SQLAlchemy does."""
+        connection.commit()
+
     def check(self, connection: Connection) -> None:
         """Look for the row of this process, and hold it: nobody takes its place before the transaction's end."""
         with driver_of(connection).cursor() as cursor:

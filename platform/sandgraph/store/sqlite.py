@@ -24,6 +24,9 @@ BUSY_TIMEOUT_S = 5.0
 #: The database's name in its folder.
 FILE = "sandgraph.db"
 
+#: Of a transaction that writes: to wait for another one later would be too late.
+_BEGIN = "BEGIN IMMEDIATE"
+
 #: The write-ahead log is cut back once it is longer than this.
 _LOG_BYTES = 32 * 1024 * 1024
 
@@ -51,7 +54,7 @@ class SqliteBackend:
         self._process_id = process_id
         self._lock: FolderLock | None = None
         self._is_registered = False
-        self.writer = _engine(self._path, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous = FULL",))
+        self.writer = _engine(self._path, connections=1, begin=_BEGIN, pragmas=("synchronous = FULL",))
         self.reader = _engine(self._path, connections=readers, begin="BEGIN", pragmas=("query_only = ON",))
         self._log = self._path.with_name(f"{FILE}-wal")
         self._log_bound = _LOG_BYTES
@@ -79,6 +82,17 @@ class SqliteBackend:
             self._prepare(self._lock, takeover_after_s)
         except OSError as error:
             raise ConfigurationError(f"data_dir: the file {self._path} cannot be written: {error.strerror}.") from None
+
+    def begin(self, connection: Connection) -> None:
+        """Begin past SQLAlchemy, for which the connection is in one transaction from its first to its end."""
+        if connection.in_transaction():
+            sqlite_of(connection).execute(_BEGIN)
+        else:
+            connection.begin()
+
+    def commit(self, connection: Connection) -> None:
+        """Commit past SQLAlchemy."""
+        sqlite_of(connection).commit()
 
     def check(self, connection: Connection) -> None:
         """Look for the row of this process."""
