@@ -110,7 +110,7 @@ class Judge:
             self._check(len(told) == len(sent), f"{len(told)} of {len(sent)} events were told")
 
     def _journal(self, run: sqlite3.Row) -> None:
-        events = self._rows("SELECT * FROM event WHERE run_id = ? ORDER BY seq", run["id"])
+        events = self._entries(run["id"])
         logged = self._values("SELECT seq FROM log_record WHERE run_id = ?", run["id"])
         numbers = sorted([*(event["seq"] for event in events), *logged])
         self._check(numbers == list(range(1, run["last_seq"] + 1)), "the journal's numbers have gaps")
@@ -128,6 +128,16 @@ class Judge:
         if not is_so:
             self.problems.append(f"{self._where}: {otherwise}")
 
+    def _entries(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the events of a journal: a row has several, of which the last has the row's number."""
+        names = ("type", "status", "message", "node", "iteration", "attempt", "scope", "data")
+        found = list[dict[str, Any]]()
+        for row in self._rows("SELECT seq, entries FROM event WHERE run_id = ? ORDER BY seq", run_id):
+            entries = json.loads(row["entries"])
+            for seq, entry in enumerate(entries, row["seq"] - len(entries) + 1):
+                found.append({"seq": seq, "scope": "", "data": None, **dict(zip(names, entry, strict=False))})
+        return found
+
     def _rows(self, query: str, *parameters: object) -> list[sqlite3.Row]:
         return self._connection.execute(query, parameters).fetchall()
 
@@ -135,15 +145,14 @@ class Judge:
         return [row[0] for row in self._rows(query, *parameters)]
 
 
-def _key(row: sqlite3.Row) -> tuple[Any, ...]:
+def _key(row: sqlite3.Row | dict[str, Any]) -> tuple[Any, ...]:
     """Return what names a node run, in whatever columns there are for it."""
     return tuple(row[name] for name in ("scope", "node", "iteration") if name in row.keys())  # noqa: SIM118
 
 
-def _is_end(event: sqlite3.Row) -> bool:
-    data = json.loads(event["data"] or "{}") or {}
-    return event["type"] == "run" and event["status"] in _FINAL and not data.get("resumes")
+def _is_end(event: dict[str, Any]) -> bool:
+    return event["type"] == "run" and event["status"] in _FINAL and not (event["data"] or {}).get("resumes")
 
 
-def _is_attempts_end(event: sqlite3.Row) -> bool:
+def _is_attempts_end(event: dict[str, Any]) -> bool:
     return event["type"] == "attempt" and event["status"] not in {"running", "scheduled"}
