@@ -103,12 +103,26 @@ def follow(platform: Served, run_id: str, closed: list[tuple[int | None, int]]) 
     return thread
 
 
+def follow_events(platform: Served, run_id: str, heard: list[str]) -> threading.Thread:
+    """Follow a run's lines as server-sent events on a thread, which notes all that it is told."""
+
+    def work() -> None:
+        headers = {"Accept": "text/event-stream"}
+        with httpx2.stream("GET", f"{platform.url}/graph/logs/{run_id}", headers=headers, timeout=60) as events:
+            heard.extend(events.iter_lines())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
 @pytest.mark.docker
 def test_what_ends_in_time_is_stored_and_the_rest_goes_on_after_the_next_start(
     tmp_path: Path, deployment: Callable[[], str]
 ) -> None:
     name = deployment()
     closed: list[tuple[int | None, int]] = []
+    heard: list[str] = []
     with serve(tmp_path, name, drain_s=4, worker_slots=3, max_active_runs=3) as platform:
         for function, code in FUNCTIONS.items():
             platform.register(code, function)
@@ -116,7 +130,7 @@ def test_what_ends_in_time_is_stored_and_the_rest_goes_on_after_the_next_start(
         queued = begin(platform, chain("count"))
         for run_id in (soon, late):
             platform.wait_for_line(run_id, "soon begins")
-        follower = follow(platform, late, closed)
+        followers = [follow(platform, late, closed), follow_events(platform, late, heard)]
         platform.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         # It goes on to answer while it ends what runs.
@@ -131,9 +145,11 @@ def test_what_ends_in_time_is_stored_and_the_rest_goes_on_after_the_next_start(
         assert int(refused.headers["retry-after"]) > 0
         assert platform.process.wait(25) == 0
         assert time.monotonic() - began < 4 + 10
-        follower.join(10)
+        for follower in followers:
+            follower.join(10)
     assert containers_of(name) == []
     assert closed[0][0] == 1012
+    assert [line for line in heard if line][-1] == ": the platform stops; come back with Last-Event-ID"
     with serve(tmp_path, name, worker_slots=3) as platform:
         for run_id in (soon, late, loop, queued):
             assert platform.journal(run_id)[-1]["status"] == "completed"

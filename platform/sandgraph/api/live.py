@@ -82,7 +82,9 @@ class Live(Response):
                     await self._say(send, piece)
         except PlatformStops:
             # The client comes back with the last number that it saw.
-            return
+            if self._is_events:
+                with suppress(TimeoutError, OSError):
+                    await self._say(send, ": the platform stops; come back with Last-Event-ID\n\n")
         except (TimeoutError, OSError):
             logger.info("slow reader given up", extra={"action": "reader_given_up"})
             raise
