@@ -6,7 +6,21 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import dispatch, engine, fairness, history, load, machine, memory, output, reuse, state, stream, throughput
+from bench import (
+    dispatch,
+    engine,
+    fairness,
+    history,
+    load,
+    machine,
+    memory,
+    output,
+    reuse,
+    state,
+    stream,
+    tails,
+    throughput,
+)
 from bench.report import Figure, closing, markdown, note, table
 
 #: In the order of the page; what needs no quiet neighbour comes last.
@@ -20,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "output": output.measure,
     "memory": memory.measure,
     "stream": stream.measure,
+    "tails": tails.measure,
     "load": load.measure,
     "fairness": fairness.measure,
 }

@@ -9,12 +9,12 @@ from collections import deque
 FEW = 16
 
 #: Records handed out before the others on the event loop come first again.
-_AT_ONCE = 48
+_AT_ONCE = 8
 
 #: Of the time that handing out takes, so many times as long the event loop is left to others.
-_REST = 2.0
+_REST = 3.0
 
-_SHORTEST_REST_S, _LONGEST_REST_S = 0.002, 0.05
+_SHORTEST_REST_S, _LONGEST_REST_S = 0.001, 0.05
 
 
 class Turns:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, case, delete, func, or_, select, update
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.store import tables
@@ -17,9 +17,6 @@ from sandgraph.store.columns import now
 from sandgraph.store.ids import first_id
 from sandgraph.store.journal import RECORD_BYTES
 from sandgraph.store.tables import METADATA
-
-#: Bytes that a line takes beside its text, about.
-LINE_BYTES = 100
 
 #: Children first.
 _OF_RUNS: Sequence[Table] = [
@@ -156,13 +153,15 @@ def remove_lines(connection: Connection, run_id: str, before: datetime | None, l
         return 0, 0
     last = rows[-1].seq
     connection.execute(delete(tables.log_record).where(log.run_id == run_id, log.seq >= kept_from, log.seq <= last))
+    size = sum(row.length + RECORD_BYTES for row in rows)
     changes = {
         "logs_kept_from": last + 1,
         "logs_removed": run.logs_removed + len(rows),
-        "stored_bytes": run.stored_bytes - sum(row.length + RECORD_BYTES for row in rows),
+        # Those of an earlier release were not counted in.
+        "stored_bytes": case((run.stored_bytes > size, run.stored_bytes - size), else_=0),
     }
     connection.execute(update(tables.run).where(run.id == run_id).values(changes))
-    return len(rows), sum(row.length + LINE_BYTES for row in rows)
+    return len(rows), size
 
 
 def count_lines(connection: Connection, run_id: str, after: int, limit: int) -> tuple[int, int, int]:
@@ -172,4 +171,4 @@ def count_lines(connection: Connection, run_id: str, after: int, limit: int) -> 
     few = some.subquery()
     query = select(func.count(), func.coalesce(func.sum(func.length(few.c.text)), 0), func.max(few.c.seq))
     lines, length, last = connection.execute(query.select_from(few)).one()
-    return lines, length + lines * LINE_BYTES, after if last is None else last
+    return lines, length + lines * RECORD_BYTES, after if last is None else last

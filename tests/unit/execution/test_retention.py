@@ -80,8 +80,8 @@ async def test_lines_go_once_they_are_too_old_and_runs_stay(store: Store) -> Non
 
 
 async def test_the_oldest_lines_go_where_there_are_too_many(store: Store) -> None:
-    runs = [await run_of(store, 1_000, width=900) for _ in range(3)]
-    growing = await run_of(store, 100, width=900, ends=False)
+    runs = [await run_of(store, 1_000, width=936) for _ in range(3)]
+    growing = await run_of(store, 100, width=936, ends=False)
     retention = Retention(store, settings(log_retention_mb=1))
     await retention.once()
     left = [await lines_of(store, run_id) for run_id in (*runs, growing)]
@@ -91,7 +91,7 @@ async def test_the_oldest_lines_go_where_there_are_too_many(store: Store) -> Non
     assert 1_000 * sum(left) <= 1024 * 1024
     # No more than had to go, but for the last ones of a transaction.
     assert 1_000 * sum(left) > 1024 * 1024 - 1_000 * (module._MOST + 1)
-    await store.append_logs(growing, KEY, 1, [LogLine("stdout", 0, "x" * 900) for _ in range(1_500)])
+    await store.append_logs(growing, KEY, 1, [LogLine("stdout", 0, "x" * 936) for _ in range(1_500)])
     await retention.once()
     left = [await lines_of(store, run_id) for run_id in (*runs, growing)]
     assert left[:3] == [0, 0, 0]
@@ -101,7 +101,7 @@ async def test_the_oldest_lines_go_where_there_are_too_many(store: Store) -> Non
     await store.apply(growing, [RecordRun(RunStatus.COMPLETED, None, {})])
     await store.delete_run(growing)
     await retention.once()
-    last = await run_of(store, 1_000, width=900)
+    last = await run_of(store, 1_000, width=936)
     await retention.once()
     assert await lines_of(store, last) == 1_000
 
