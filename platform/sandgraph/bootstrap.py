@@ -212,6 +212,7 @@ def gauges_of(platform: Platform) -> dict[str, float | Mapping[str, float]]:
 def services_of(platform: Platform) -> ServicesFor:
     """Return what the API needs of a platform, by tenant."""
     rules = rules_of(platform.settings)
+    answers = platform.store.answers
 
     def services_for(tenant: str) -> Services:
         return Services(
@@ -222,6 +223,7 @@ def services_of(platform: Platform) -> ServicesFor:
             webhooks=TenantWebhooks(platform.store.webhooks, rules, platform.deliverer.ring, tenant),
             health=platform.health,
             tenants=platform.quotas,
+            answers=answers,
         )
 
     return services_for

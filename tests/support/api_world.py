@@ -28,6 +28,7 @@ from sandgraph.model.topology import analyse
 from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
+from sandgraph.store.kept_answers import KeptAnswer
 from sandgraph.store.logs import LogQuery, wants
 from sandgraph.store.records import (
     AttemptRecord,
@@ -541,6 +542,17 @@ TENANTS: dict[str, TenantRecord] = {}
 
 
 @dataclass
+class FakeAnswers:
+    kept: dict[tuple[str, str, str], KeptAnswer] = field(default_factory=dict)
+
+    async def find(self, tenant: str, route: str, key: str) -> KeptAnswer | None:
+        return self.kept.get((tenant, route, key))
+
+    async def keep(self, tenant: str, route: str, key: str, answer: KeptAnswer) -> None:
+        self.kept.setdefault((tenant, route, key), answer)
+
+
+@dataclass
 class World:
     """All of it, as one test has it."""
 
@@ -550,6 +562,7 @@ class World:
     health: FakeHealth
     commits: list[CommitRecord] = field(default_factory=list)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
+    answers: FakeAnswers = field(default_factory=FakeAnswers)
     asked: list[tuple[RunFilter, RunSort]] = field(default_factory=list)
 
     @classmethod
@@ -559,8 +572,9 @@ class World:
 
     def services(self, _tenant: str = "") -> Services:
         reader = FakeReader(self.catalog, self.runs, self.commits, self.asked)
+        tenants = FakeTenants(self.settings)
         return Services(
-            self.catalog, self.runs, reader, self.webhooks, self.health, self.settings, FakeTenants(self.settings)
+            self.catalog, self.runs, reader, self.webhooks, self.health, self.settings, tenants, self.answers
         )
 
     def stored(self) -> tuple[object, ...]:

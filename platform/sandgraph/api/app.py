@@ -14,6 +14,7 @@ from sandgraph.api.auth.middleware import Authentication
 from sandgraph.api.guard import Guard
 from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
+from sandgraph.api.once import Once
 from sandgraph.api.openapi import Api
 from sandgraph.api.parameters import refuse_unknown_parameters
 from sandgraph.api.routes import (
@@ -68,6 +69,7 @@ def create_app(
     app.state.gate = gate
     problem.install(app)
     # The last is the first to be asked.
+    app.add_middleware(Once)
     app.add_middleware(FairUse)
     app.add_middleware(Authentication)
     app.add_middleware(Doorkeeper)

@@ -48,7 +48,7 @@ def body_of(convert: Callable[[object, Settings], T], *, may_be_empty: bool = Fa
 
     async def read(request: Request, uses: Uses) -> T:
         settings = uses.settings
-        body = await read_body(request, settings.max_body_kb * 1024, _Pace(settings))
+        body = await read_body(request, settings.max_body_kb * 1024, Pace(settings))
         if may_be_empty and not body.strip():
             body = b"{}"
 
@@ -60,7 +60,7 @@ def body_of(convert: Callable[[object, Settings], T], *, may_be_empty: bool = Fa
     return read
 
 
-class _Pace:
+class Pace:
     """How long a body may take to arrive: so long in all, and no less than so much a second."""
 
     def __init__(self, settings: Settings) -> None:
@@ -73,7 +73,7 @@ class _Pace:
         return began + min(self._seconds, allowed)
 
 
-async def read_body(request: Request, limit: int, pace: _Pace) -> bytes:
+async def read_body(request: Request, limit: int, pace: Pace) -> bytes:
     """Return a request's body.
 
     Raises:

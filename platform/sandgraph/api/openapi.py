@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from sandgraph.api.auth.described import describe_security
+from sandgraph.api.operations import complete
 from sandgraph.api.schemas.access import ApiKeyDocument, TicketDocument
 from sandgraph.api.schemas.annotations import AnnotationsDocument
 from sandgraph.api.schemas.answers import ProblemAnswer
@@ -86,5 +87,6 @@ class Api(FastAPI):
             for name, example in ANSWERS.items():
                 schemas[name]["examples"] = [example]
             describe_security(document, self.router, getattr(self.state, "gate", None))
+            complete(document)
             self.openapi_schema = document
         return self.openapi_schema

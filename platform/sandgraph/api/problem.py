@@ -127,7 +127,9 @@ def respond(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Let every error that a route raises be answered by `respond`, but for those that `Guard` is there for."""
 
-    async def answer(_request: Request, error: Exception) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            error = HTTPException(error.status_code, error.detail, _allow(app, request, error))
         response = respond(error)
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
             raise error  # the guard logs it and answers
@@ -135,6 +137,23 @@ def install(app: FastAPI) -> None:
 
     for kind in (HttpError, SandgraphError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def _allow(app: FastAPI, request: Request, error: HTTPException) -> dict[str, str]:
+    """Return which methods a path takes; the framework knows of one route only, where there are several."""
+    path = request.scope["path"]
+    described = app.openapi()["paths"]
+    template = path if path in described else next((each for each in described if _fits(each, path)), None)
+    if template is None:
+        return dict(error.headers or {})
+    return {"Allow": ", ".join(sorted(method.upper() for method in described[template]))}
+
+
+def _fits(template: str, path: str) -> bool:
+    parts, wanted = path.split("/"), template.split("/")
+    return len(parts) == len(wanted) and all(
+        each.startswith("{") or each == part for each, part in zip(wanted, parts, strict=True)
+    )
 
 
 def _http_code(status: int) -> str:

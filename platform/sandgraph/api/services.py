@@ -15,6 +15,7 @@ from sandgraph.model.state import Json, StateDiff
 from sandgraph.model.webhooks import DeliveryStatus
 from sandgraph.settings import Settings
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
+from sandgraph.store.kept_answers import KeptAnswer
 from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
@@ -426,6 +427,16 @@ class Webhooks(Protocol):
         """
 
 
+class Answers(Protocol):
+    """What requests with an Idempotency-Key were answered, of all tenants."""
+
+    async def find(self, tenant: str, route: str, key: str) -> KeptAnswer | None:
+        """Return what a request with this key was answered, if it is kept still."""
+
+    async def keep(self, tenant: str, route: str, key: str, answer: KeptAnswer) -> None:
+        """Keep an answer."""
+
+
 class Health(Protocol):
     """Whether the platform works."""
 
@@ -470,6 +481,8 @@ class Services:
     health: Health
     settings: Settings
     tenants: Tenants
+    #: Without them, nothing but runs is done once only.
+    answers: Answers | None = None
 
 
 #: Services by tenant; made anew for each request.

@@ -12,6 +12,7 @@ from sandgraph.store import graphs, processes
 from sandgraph.store.api_keys import ApiKeys
 from sandgraph.store.database import Database, Watcher
 from sandgraph.store.filters import ALL_GRAPHS, GraphFilter, NameSort
+from sandgraph.store.kept_answers import KeptAnswers
 from sandgraph.store.known import Known
 from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
 from sandgraph.store.retention_work import RetentionWork
@@ -72,6 +73,11 @@ class Store(RunWrites, RunReads, RetentionWork):
     def keys(self) -> ApiKeys:
         """The API keys of all tenants."""
         return ApiKeys(self._database)
+
+    @property
+    def answers(self) -> KeptAnswers:
+        """What requests with an Idempotency-Key were answered."""
+        return KeptAnswers(self._database)
 
     def watch(self, watcher: Watcher) -> None:
         """Have this told of each transaction, on the database's thread: kind, seconds it waited, seconds it took."""

@@ -148,3 +148,22 @@ def test_registered_code_is_read_with_all_its_versions(client: TestClient) -> No
         for path in (f"/{kind}/double?version=7", f"/{kind}/other", f"/{kind}/%00"):
             assert client.get(path).json()["code"] == f"{'function' if kind == 'nodes' else 'tool'}_not_found"
         assert client.get(f"/{kind}/register").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/graph/runs/run_1", "GET, PATCH"),
+        ("/webhooks", "GET, POST"),
+        ("/nodes/list", "GET"),
+        ("/graph/run", "POST"),
+        ("/graph/create", "POST"),
+        ("/docs", "GET"),
+    ],
+)
+def test_a_method_that_is_not_there_is_told_of_all_that_are(client: TestClient, path: str, allowed: str) -> None:
+    answer = client.put(path)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert {*answer.headers["allow"].split(", ")} >= {*allowed.split(", ")}
+    if path != "/docs":
+        assert answer.headers["allow"] == allowed

@@ -106,6 +106,19 @@ PAGES = (
         "This idempotency key was used for another request; choose a new one.",
     ),
     _not_now(
+        "idempotency_in_progress",
+        "A request with this `Idempotency-Key` is being answered.",
+        "Ask again in a moment, with the same key: the answer is the one that the first request gets.",
+        "A request with this Idempotency-Key is being answered; ask again in a moment.",
+    ),
+    _not_now(
+        "idempotency_answer_gone",
+        "What was asked for with this `Idempotency-Key` was done. Its answer is not kept: it had a secret in it, or "
+        "was too long.",
+        "Read what there is now. If the secret is lost, make a new one, with a new `Idempotency-Key`.",
+        "This was done already, and its answer is not kept: it had a secret in it, or was too long.",
+    ),
+    _not_now(
         "event_id_reused",
         "The run had an event of that id with another name or payload.",
         "Choose a new `event_id` for each event.",

@@ -41,6 +41,8 @@ IfMatch = Annotated[
     Header(max_length=255, description="The ETag of the version that is to be changed; no other one is then."),
 ]
 
+#: No cache, and nothing else between here and there, may keep what has a secret in it.
+_SECRET = {"Cache-Control": "no-store"}
 _ETAG = {"ETag": "Of this version, for If-Match."}
 _STRONG = re.compile(r'"([0-9]{1,18})"')
 
@@ -79,7 +81,7 @@ async def create_webhook(
         secret=webhook.secret,
         enabled=webhook.enabled,
     )
-    headers = {"Location": f"/webhooks/{made.webhook_id}", **_etag(made)}
+    headers = {"Location": f"/webhooks/{made.webhook_id}", **_etag(made), **_SECRET}
     return reply({**webhook_view(made), "secret": secret}, status=201, headers=headers)
 
 
@@ -139,7 +141,7 @@ async def remove_webhook(webhook_id: WebhookId, uses: Administers) -> Response:
 async def rotate_webhook(webhook_id: WebhookId, uses: Administers) -> Response:
     """Make another secret. For one more day both sign what is sent, so that the receiver can be changed in between."""
     webhook, secret = await uses.webhooks.rotate(known_id("webhook", webhook_id))
-    return reply({**webhook_view(webhook), "secret": secret}, headers=_etag(webhook))
+    return reply({**webhook_view(webhook), "secret": secret}, headers={**_etag(webhook), **_SECRET})
 
 
 @router.post(
