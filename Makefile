@@ -31,11 +31,11 @@ IN_MEMORY := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print 
 
 # What shares neither an engine nor the clock with others runs side by side, then the rest one by one.
 test: setup ## Run every test, against the real Docker engine
-	@$(IN_MEMORY) $(VENV)/python -m pytest -m "not docker and not compose and not chaos" -n 2
+	@$(IN_MEMORY) $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz" -n 2
 	@$(VENV)/python -m pytest -m "docker or compose or chaos"
 
 test-fast: venv ## Run a minute of the tests that need neither Docker nor PostgreSQL, but for the crash matrix
-	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not postgres" -n 2
+	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 2
 
 check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff check .

@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from sandgraph.api import problem
 from sandgraph.api.auth.gate import Gate
 from sandgraph.api.auth.middleware import Authentication
+from sandgraph.api.deprecations import Deprecations
 from sandgraph.api.guard import Guard
 from sandgraph.api.limits.middleware import Doorkeeper, FairUse, Limits
 from sandgraph.api.limits.shape import Shape
@@ -69,6 +70,7 @@ def create_app(
     app.state.gate = gate
     problem.install(app)
     # The last is the first to be asked.
+    app.add_middleware(Deprecations)
     app.add_middleware(Once)
     app.add_middleware(FairUse)
     app.add_middleware(Authentication)

@@ -132,7 +132,7 @@ CASES = {
         GRAPH, with_node(type="loop", max_iterations=True), "nodes[1].max_iterations", "wrong_type"
     ),
     "a bound that is a fraction": Case(
-        GRAPH, with_node(type="loop", max_iterations=5.0), "nodes[1].max_iterations", "wrong_type"
+        GRAPH, with_node(type="loop", max_iterations=5.5), "nodes[1].max_iterations", "wrong_type"
     ),
     "an unknown on_max": Case(GRAPH, with_node(on_max="explode"), "nodes[1].on_max", "unknown_value"),
     "an unknown join": Case(GRAPH, with_node(join="first"), "nodes[1].join", "unknown_value"),

@@ -153,7 +153,7 @@ def test_registered_code_is_read_with_all_its_versions(client: TestClient) -> No
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/graph/runs/run_1", "GET, PATCH"),
+        ("/graph/runs/run_1", "DELETE, GET, PATCH"),
         ("/webhooks", "GET, POST"),
         ("/nodes/list", "GET"),
         ("/graph/run", "POST"),

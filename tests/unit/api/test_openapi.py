@@ -71,7 +71,8 @@ def references(part: object) -> Iterator[str]:
 
 
 def test_every_reference_leads_somewhere(openapi: OpenApi) -> None:
-    known = {f"#/components/schemas/{name}" for name in openapi["components"]["schemas"]}
+    parts = openapi["components"]
+    known = {f"#/components/{kind}/{name}" for kind in ("schemas", "examples") for name in parts[kind]}
     assert set(references(openapi)) <= known
 
 
@@ -153,3 +154,33 @@ def test_the_retryable_statuses_are_the_models() -> None:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_says_what_it_is(name: str) -> None:
     assert MODELS[name].__doc__
+
+
+def test_every_parameter_has_a_description_and_an_example_that_fits(openapi: OpenApi) -> None:
+    for name, operation in operations(openapi):
+        for parameter in operation.get("parameters", ()):
+            where = f"{name}: {parameter['name']}"
+            assert parameter.get("description"), where
+            shown = [parameter.get("example"), parameter.get("examples"), parameter["schema"].get("examples")]
+            assert any(each is not None for each in shown), f"{where} has no example: sandgraph/api/operations.py"
+
+
+def test_every_problem_of_every_operation_names_the_codes_that_it_may_have(openapi: OpenApi) -> None:
+    for name, operation in operations(openapi):
+        for status, answer in operation["responses"].items():
+            assert answer["description"], (name, status)
+            if status >= "400":
+                examples = answer["content"]["application/problem+json"]["examples"]
+                assert examples, (name, status)
+                for code in examples:
+                    value = openapi["components"]["examples"][code]["value"]
+                    assert value["code"] == code
+        assert {"422", "429", "500"} <= set(operation["responses"]), name
+
+
+def test_every_header_of_an_answer_is_described_with_an_example(openapi: OpenApi) -> None:
+    for name, operation in operations(openapi):
+        for answer in operation["responses"].values():
+            for header, said in answer.get("headers", {}).items():
+                assert said["description"], (name, header)
+                assert said["schema"], (name, header)

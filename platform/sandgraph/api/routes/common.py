@@ -9,7 +9,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Header, Path, Query, Security
 from fastapi.security import SecurityScopes
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from starlette.requests import HTTPConnection
 
 from sandgraph.api.auth.admission import demand
@@ -78,6 +79,20 @@ AdministersKeys = Annotated[Principal, Security(principal_of, scopes=[Scope.ADMI
 
 #: As every list makes them.
 Cursor = Annotated[str, Field(max_length=1_024, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+
+
+def _told_in_full(value: object) -> object:
+    """Refuse what is no time in full: a number may be seconds or milliseconds, and a day has no zone."""
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise PydanticCustomError("invalid_value", "It must be a time with its zone, as 2026-11-23T12:00:00Z.")
+    return value
+
+
+#: A time as RFC 3339 has it.
+Moment = Annotated[AwareDatetime, BeforeValidator(_told_in_full)]
 
 
 class ListQuery(BaseModel):

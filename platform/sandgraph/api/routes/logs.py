@@ -40,7 +40,8 @@ _FORMS = {
     # A record a line.
     _LINES: {"schema": {"$ref": "#/components/schemas/LogRecord"}},
     EVENTS: {
-        "schema": {"type": "string"},
+        # One of its events.
+        "schema": {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}},
         "example": 'id: 6\nevent: log\ndata: {"seq": 6, "kind": "log", "message": "nothing to double", "…": "…"}\n\n',
     },
 }

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -24,6 +24,7 @@ from sandgraph.api.routes.common import (
     IfMatch,
     IfNoneMatch,
     ListQuery,
+    Moment,
     Operates,
     Reads,
     RunId,
@@ -70,10 +71,10 @@ class RunQuery(ListQuery):
     )
     paused: bool | None = Field(default=None, description="Runs that are paused, or that are not.")
     forked_from: str | None = Field(default=None, max_length=128, description="Runs that were made from this one.")
-    created_after: AwareDatetime | None = Field(default=None, description="Runs accepted at this time or later.")
-    created_before: AwareDatetime | None = Field(default=None, description="Runs accepted before this time.")
-    finished_after: AwareDatetime | None = Field(default=None, description="Runs that ended at this time or later.")
-    finished_before: AwareDatetime | None = Field(default=None, description="Runs that ended before this time.")
+    created_after: Moment | None = Field(default=None, description="Runs accepted at this time or later.")
+    created_before: Moment | None = Field(default=None, description="Runs accepted before this time.")
+    finished_after: Moment | None = Field(default=None, description="Runs that ended at this time or later.")
+    finished_before: Moment | None = Field(default=None, description="Runs that ended before this time.")
     sort: RunSort = Field(
         default=RunSort.NEWEST, description="By when they were accepted; or by their end, and then those that ended."
     )

@@ -64,4 +64,10 @@ class TicketDocument(Submitted):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"path": "/graph/ws/run_01M83P6WKPG4A75175D707R5SQ"}]})
 
-    path: str = Field(min_length=1, max_length=256, description="The stream that it is for: a path, without a query.")
+    path: str = Field(
+        min_length=1,
+        max_length=256,
+        description="The stream that it is for: a path, without a query.",
+        # For who reads schemas; the route says which streams there are.
+        json_schema_extra={"pattern": "^/graph/(ws|logs)/[^/?]+$"},
+    )

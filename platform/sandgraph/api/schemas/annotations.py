@@ -34,8 +34,11 @@ Tags = Annotated[
     AfterValidator(_each_once),
 ]
 Value = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
-Metadata = Annotated[dict[Tag, Value], Field(max_length=MAX_METADATA)]
-MetadataChange = Annotated[dict[Tag, Value | None], Field(max_length=MAX_METADATA)]
+#: For who reads schemas: other keys are none.
+_NO_OTHERS = {"additionalProperties": False}
+
+Metadata = Annotated[dict[Tag, Value], Field(max_length=MAX_METADATA, json_schema_extra=_NO_OTHERS)]
+MetadataChange = Annotated[dict[Tag, Value | None], Field(max_length=MAX_METADATA, json_schema_extra=_NO_OTHERS)]
 
 _TAGS = "To find it by: letters, digits and `_.:/-`, as `team:a`; each once."
 _METADATA = "What it means to whoever made it: texts by key. Sandgraph keeps them, and does nothing with them."

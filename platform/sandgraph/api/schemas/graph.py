@@ -45,6 +45,10 @@ _LIMITS, _RETRY = Limits(), Retry()
 _LONGEST_S = 31_536_000
 
 
+#: The same for who reads schemas.
+_PRINTABLE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+
+
 def _printable(text: str) -> str:
     if any(unicodedata.category(char) == "Cc" for char in text):
         raise PydanticCustomError("control_character", "It must not contain control characters.")
@@ -52,8 +56,10 @@ def _printable(text: str) -> str:
 
 
 #: A name that clients choose for something inside a graph, or by which they mean something registered.
-Label = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-GraphName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Label = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_PRINTABLE), AfterValidator(_printable)]
+GraphName = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra=_PRINTABLE), AfterValidator(_printable)
+]
 
 Retryable = Literal["error", "timeout", "oom", "killed", "no_result", "result_invalid", "output_limit", "lost"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sandgraph.api.problems import PAGES
 from sandgraph.api.schemas.tree import Container, Location, join, path, shown
@@ -17,6 +17,25 @@ class Submitted(BaseModel):
     """A document from outside: every field is known, and each has exactly its own type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, given: object) -> object:
+        """Take 3.0 for 3 where an integer is wanted, as JSON does not tell the two apart, and JSON Schema neither."""
+        if not isinstance(given, dict) or not any(type(value) is float for value in given.values()):
+            return given
+        integers = {int, int | None}
+        return {
+            name: int(value)
+            if type(value) is float and value.is_integer() and _annotation(cls, name) in integers
+            else value
+            for name, value in given.items()
+        }
+
+
+def _annotation(model: type[BaseModel], name: object) -> object:
+    field = model.model_fields.get(name) if isinstance(name, str) else None
+    return field.annotation if field else None
 
 
 T = TypeVar("T", bound=BaseModel)
