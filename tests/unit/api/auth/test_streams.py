@@ -87,6 +87,15 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 
             return StreamingResponse(forever(), media_type="text/event-stream")
 
+        @app.get("/graph/logs/{run_id}/file")
+        async def file(run_id: str) -> StreamingResponse:
+            async def forever() -> AsyncIterator[str]:
+                while True:
+                    yield f"{run_id}\n"
+                    await asyncio.sleep(0.01)
+
+            return StreamingResponse(forever(), media_type="text/plain")
+
         graph, _ = await world.catalog.create_graph(GRAPH)
         world.runs.hold = True
         run, _ = await world.runs.submit(graph.graph_id, {})
@@ -201,6 +210,38 @@ async def test_a_stream_over_http_ends_too(live: Live, monkeypatch: pytest.Monke
                     await live.store.keys.revoke(key_id)
                     live.clock.now += 2.5
     assert seen >= 1
+
+
+async def test_what_is_no_stream_of_events_is_broken_off_and_does_not_look_whole(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "CHECK_S", 0.02)
+    key_id, key = await live.key(Scope.READ)
+
+    async def download() -> None:
+        path, headers = f"/graph/logs/{live.run_id}/file", {"Authorization": f"Bearer {key}"}
+        async with asyncio.timeout(5), live.client.stream("GET", path, headers=headers) as answer:
+            async for _ in answer.aiter_text():
+                await live.store.keys.revoke(key_id)
+                live.clock.now += 2.5
+
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await download()
+
+
+async def test_the_first_key_ends_streams_that_everybody_could_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "CHECK_S", 0.02)
+    async with gated(tmp_path / "open", Clock()) as (app, gate, _, world):
+        graph, _ = await world.catalog.create_graph(GRAPH)
+        world.runs.hold = True
+        run, _ = await world.runs.submit(graph.graph_id, {})
+        async with serving(app) as port, connect(f"ws://127.0.0.1:{port}/graph/ws/{run.run_id}") as websocket:
+            await world.runs.say(run.run_id, "hello")
+            assert json.loads(await websocket.recv())["message"] == "hello"
+            gate.shut()
+            assert await ended(websocket) == (4401, "authentication_required")
 
 
 async def test_a_stream_stays_while_nobody_can_tell(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
