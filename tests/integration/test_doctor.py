@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,31 @@ def test_a_platform_that_runs_is_looked_at_and_left_alone(tmp_path: Path) -> Non
         assert "whole" in found["integrity"]["message"]
         assert platform.get("/readyz")["status"] == "ready"
     assert containers_of(platform.deployment) == []
+
+
+def test_the_commands_of_the_page_of_operations_work_as_they_are_written(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    [section] = re.findall(r"^## Watch\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    commands = re.findall(r"^\$ (.*)$", section, re.MULTILINE)
+    assert len(commands) == 4
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with serve(tmp_path / "data", "watched") as platform:
+        for command in commands:
+            meant = command.replace("http://127.0.0.1:8000", platform.url)
+            if command.startswith("sandgraph"):
+                meant += f" --deployment=watched --port={platform.url.rpartition(':')[2]}"
+            done = subprocess.run(
+                meant,
+                shell=True,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+                env=environment,
+            )
+            assert done.returncode in {0, 1}, done.stdout + done.stderr
+            assert any(word in done.stdout for word in ('"ok"', '"ready"', "sandgraph_build_info", "0 failures"))
 
 
 def test_an_image_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ NO_ROUTE = "unmatched"
 #: Asked for every few seconds, by machines.
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
-_FAILED = 500
+_BAD, _FAILED = 400, 500
 
 #: Clients may send any word for one.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -120,7 +120,10 @@ class Exchange:
             "subject": who.subject if who else None,
         }
         self._record()
-        access.info("%s %s %s", self.method, path, self.status, extra=about)
+        # What machines ask every few seconds is of no interest as long as all is well.
+        is_dull = self.route in _UNTRACED and self.status < _BAD
+        level = logging.DEBUG if is_dull else logging.INFO
+        access.log(level, "%s %s %s", self.method, path, self.status, extra=about)
 
     def _own_span(self, caller: trace.SpanRef | None) -> trace.SpanRef | None:
         if caller is None:

@@ -9,6 +9,7 @@ import pytest
 from api_world import World
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
@@ -130,3 +131,16 @@ def test_the_access_log_says_who_asked_and_nothing_of_nobody(caplog: pytest.LogC
     known, nobody = map(fields_of, caplog.records)
     assert (known["tenant"], known["subject"]) == ("acme", "key_1")
     assert not {"tenant", "subject"} & set(nobody)
+
+
+@pytest.mark.parametrize(("route", "status", "level"), [("/livez", 200, "debug"), ("/readyz", 503, "info")])
+def test_what_machines_ask_all_day_is_logged_where_it_goes_wrong(
+    caplog: pytest.LogCaptureFixture, route: str, status: int, level: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "sandgraph.access")
+    about = {"raw_path": route.encode(), "route": Mount(route, routes=[])}
+    scope = {"type": "http", "method": "GET", "headers": [], **about}
+    exchange = Exchange(scope)
+    exchange.note({"type": "http.response.start", "status": status, "headers": []})
+    exchange.end()
+    assert [fields_of(record)["level"] for record in caplog.records] == [level]
