@@ -91,7 +91,6 @@ def latest_page(
         limit,
         fetch,
         load,
-        is_exact=sort is NameSort.NAME,
     )
     if last is None:
         return Page(tuple(found), None)

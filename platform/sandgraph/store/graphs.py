@@ -84,7 +84,6 @@ def page(
         limit,
         fetch,
         load,
-        is_exact=not (where.latest or (where.prefix and sort is not NameSort.NAME)),
     )
     return Page(tuple(found), None if last is None else cursors.encode(kind, " ".join(last)))
 

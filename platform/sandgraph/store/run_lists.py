@@ -42,7 +42,7 @@ def page(
     def fetch(behind: Key | None, most: int) -> list[Key]:
         return _fetch(connection, plan, behind, most)
 
-    found, last = collect(after, limit, fetch, load, is_exact=not plan.rest)
+    found, last = collect(after, limit, fetch, load)
     return Page(tuple(found), None if last is None else cursors.encode(kind, _text(last)))
 
 

@@ -16,7 +16,7 @@ K = TypeVar("K", bound=tuple[object, ...])
 T = TypeVar("T")
 
 #: Items that are looked at for one page, and how many of them at a time where some may not be shown.
-WINDOW, _AT_ONCE = 5_000, 500
+WINDOW, _AT_ONCE = 2_000, 500
 
 
 def collect(
@@ -24,8 +24,6 @@ def collect(
     limit: int,
     fetch: Callable[[K | None, int], Sequence[K]],
     load: Callable[[Sequence[K]], Mapping[K, T]],
-    *,
-    is_exact: bool,
 ) -> tuple[list[T], K | None]:
     """Return a page's items, and the key behind which the next page begins; None at the end of the list.
 
@@ -33,12 +31,12 @@ def collect(
         after: The key behind which this one begins.
         limit: Most items.
         fetch: Returns the keys that follow one in the list's order, at most so many.
-        load: Returns the items of keys that are to be shown.
-        is_exact: Whether all of them are.
+        load: Returns the items of keys that are to be shown; it may be of all of them.
     """
     found: list[T] = []
     seen, last = 0, after
-    size = limit + 1 if is_exact else max(limit + 1, _AT_ONCE)
+    # Mostly that is enough: for all of them are shown, or most.
+    size = limit + 1
     while True:
         keys = fetch(last, size)
         items = load(keys) if keys else {}
@@ -51,8 +49,9 @@ def collect(
         seen += len(keys)
         if len(keys) < size:
             return found, None
-        if seen >= WINDOW:
+        if seen >= WINDOW or len(found) == limit:
             return found, last
+        size = _AT_ONCE
 
 
 def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
