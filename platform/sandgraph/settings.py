@@ -92,9 +92,11 @@ class Settings(BaseSettings):
     pool_min: int = Field(2, ge=0, le=256, description="Least started sandboxes kept waiting.")
     pool_max: int = Field(8, ge=0, le=256, description="Most started sandboxes kept waiting, of all kinds together.")
     pool_refill_parallelism: int = Field(4, ge=1, le=32, description="Most sandboxes started at the same time.")
-    worker_slots: int = Field(4, ge=1, le=256, description="Attempts that run at the same time.")
+    worker_slots: int = Field(4, ge=1, le=256, description="Attempts that run at the same time; tenants share them.")
 
-    max_active_runs: int = Field(32, ge=1, le=10_000, description="Runs in progress at the same time.")
+    max_active_runs: int = Field(
+        32, ge=1, le=10_000, description="Runs in progress at the same time; tenants share them."
+    )
     max_queued_runs: int = Field(1_000, ge=0, le=1_000_000, description="Accepted runs that may wait for their turn.")
 
     tenant_max_active_runs: int = Field(
