@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -33,6 +33,12 @@ _MOST_S = 0.05
 
 #: Characters of the lines of one page.
 _MOST_TEXT = 1024 * 1024
+
+
+# Made once: making one takes longer than the database needs to run it, and each batch of lines that is told takes one.
+_RUN = select(
+    tables.run.c.last_seq, tables.run.c.finished_at, tables.run.c.logs_kept_from, tables.run.c.logs_removed
+).where(tables.run.c.id == bindparam("run_id"), tables.run.c.deleted_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +156,7 @@ def gap(first: int, last: int, removed: int) -> JournalRecord:
 
 
 def _run(connection: Connection, run_id: str) -> _Run:
-    run = tables.run.c
-    query = select(run.last_seq, run.finished_at, run.logs_kept_from, run.logs_removed)
-    query = query.where(run.id == run_id, run.deleted_at.is_(None))
-    row = connection.execute(query).first()
+    row = connection.execute(_RUN, {"run_id": run_id}).first()
     if row is None:
         raise NotFound("run", run_id)
     return _Run(row.last_seq, row.finished_at is not None, row.logs_kept_from, row.logs_removed)
