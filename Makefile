@@ -30,7 +30,8 @@ IN_MEMORY := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print 
 	[ -w /dev/shm ] && [ "$${free:-0}" -gt 2000000 ] && echo TMPDIR=/dev/shm)
 
 # What shares neither an engine nor the clock with others runs side by side, then the rest one by one.
-test: setup ## Run every test, against the real Docker engine
+test: setup ## Run every test, against the real Docker engine and a real PostgreSQL server
+	@$(PYTHON) -m scripts.setup --only postgres
 	@$(IN_MEMORY) $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz" -n 2
 	@$(VENV)/python -m pytest -m "docker or compose or chaos"
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts import base_image, dotenv, engine, gvisor, images, packages
+from scripts import base_image, dotenv, engine, gvisor, images, packages, postgres
 from scripts.console import SetupError, alone, say
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +20,7 @@ DOTENV = ROOT / ".env"
 def main() -> int:
     """Run as a command."""
     parser = argparse.ArgumentParser(prog="python3 -m scripts.setup", description=__doc__)
-    parser.add_argument("--only", choices=["venv"], help="the virtual environment alone; needs no Docker engine")
+    parser.add_argument("--only", choices=["venv", "postgres"], help="one part; neither needs a Docker engine")
     parser.add_argument("--gvisor", action="store_true", help="the engine and gVisor for it, and nothing else")
     parser.add_argument("--print-docker-host", action="store_true", help="print where the engine is, and do nothing")
     options = parser.parse_args()
@@ -33,6 +33,8 @@ def main() -> int:
         with alone(ROOT / packages.LOCK):
             if options.gvisor:
                 gvisor.ensure(engine.ensure())
+            elif options.only == "postgres":
+                postgres.ensure()
             else:
                 _setup(only_venv=options.only == "venv")
     except SetupError as error:

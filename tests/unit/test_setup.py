@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import base_image, console, debian, dotenv, engine, gvisor, images
+from scripts import base_image, console, debian, dotenv, engine, gvisor, images, postgres
 from scripts.engine import Engine
 
 ENGINE = Engine("unix:///nowhere", "1.0", configured=True)
@@ -352,3 +352,46 @@ def test_an_old_python_is_refused_in_words() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "newer is needed" in done.stderr
+
+
+class TestPostgres:
+    def server(self, folder: Path, release: str) -> None:
+        program(folder, "postgres", f'echo "postgres (PostgreSQL) {release}"')
+        program(folder, "initdb", "exit 1")
+
+    def test_the_newest_server_is_taken(self, tmp_path: Path, bin_folder: Path) -> None:
+        assert postgres.find(tmp_path) is None
+        for release in ("9.6", "14.2", "15.4", "17beta1", "16.0"):
+            (tmp_path / release).mkdir()
+            self.server(tmp_path / release / "bin", release)
+        assert postgres.find(tmp_path) == (tmp_path / "17beta1" / "bin", 17)
+        self.server(bin_folder, "18.1")
+        assert postgres.find(tmp_path) == (bin_folder, 18)
+
+    @pytest.mark.usefixtures("bin_folder")
+    def test_one_that_is_too_old_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "14").mkdir()
+        self.server(tmp_path / "14" / "bin", "14.9")
+        monkeypatch.setattr(debian, "may_install", lambda: False)
+        assert not postgres.ensure(tmp_path)
+        assert "apt-get install postgresql" in capsys.readouterr().out
+
+    @pytest.mark.usefixtures("bin_folder")
+    def test_as_root_on_debian_it_is_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        done: list[str] = []
+
+        def install(_: str, packages: list[str]) -> None:
+            done.extend(packages)
+            (tmp_path / "15").mkdir()
+            self.server(tmp_path / "15" / "bin", "15.8")
+
+        monkeypatch.setattr(debian, "may_install", lambda: True)
+        monkeypatch.setattr(debian, "available", lambda _: bool(done))
+        monkeypatch.setattr(debian, "update", lambda _: done.append("update"))
+        monkeypatch.setattr(debian, "install", install)
+        assert postgres.ensure(tmp_path)
+        assert done == ["update", "postgresql"]
+        assert postgres.ensure(tmp_path)
+        assert done == ["update", "postgresql"]

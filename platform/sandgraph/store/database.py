@@ -184,8 +184,7 @@ class Database:
             self._let_go(error)
             raise
 
-    def _begun(self) -> Connection:
-        is_kept = self._writing is not None
+    def _begun(self, *, is_first: bool = True) -> Connection:
         try:
             if self._writing is None:
                 self._writing = self._backend.writer.connect()
@@ -193,9 +192,9 @@ class Database:
             self._backend.check(self._writing)
         except BaseException as error:
             self._let_go(error)
-            if is_kept and self._backend.is_lost(error):
+            if is_first and self._backend.is_lost(error):
                 # Nothing was done yet, and a new connection may find the server there again.
-                return self._begun()
+                return self._begun(is_first=False)
             raise
         return self._writing
 

@@ -200,7 +200,7 @@ def url_of(database_url: str) -> URL:
     """
     try:
         url = make_url(database_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         url = URL.create("none")
     if url.drivername not in {"postgresql", "postgres", "postgresql+psycopg"}:
         raise ConfigurationError("database_url: it has to be like postgresql://user:password@host:5432/database.")
