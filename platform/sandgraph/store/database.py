@@ -115,8 +115,15 @@ class Database:
         """
 
         def once() -> T:
-            with self._backend.reader.begin() as connection:
-                return work(connection, *args, **kwargs)
+            with self._backend.reader.connect() as connection:
+                try:
+                    with connection.begin():
+                        return work(connection, *args, **kwargs)
+                except (DBAPIError, self._backend.error) as error:
+                    if self._backend.is_lost(error):
+                        # With it, SQLAlchemy makes anew those that are as old.
+                        connection.invalidate()
+                    raise
 
         def transaction() -> T:
             with self._translated():
@@ -125,8 +132,7 @@ class Database:
                 except (DBAPIError, self._backend.error) as error:
                     if not self._backend.is_lost(error):
                         raise
-                # The server was restarted, perhaps: the other connections are as old.
-                self._backend.reader.dispose()
+                # The server was restarted, perhaps, and nothing was changed.
                 return once()
 
         return await self._submit(self._readers, transaction)

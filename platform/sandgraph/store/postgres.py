@@ -304,12 +304,17 @@ def _engine(url: URL, *, connections: int, lock: int | None = None, reads: bool 
 
     @event.listens_for(engine, "connect")
     def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
-        with connection.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute(f"SET SESSION {name} = {value}")
-            if lock is not None:
-                cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock,))
-        connection.commit()
+        try:
+            with connection.cursor() as cursor:
+                for name, value in settings.items():
+                    cursor.execute(f"SET SESSION {name} = {value}")
+                if lock is not None:
+                    cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock,))
+            connection.commit()
+        except psycopg.Error:
+            # The pool forgets a connection that it never got.
+            connection.close()
+            raise
         if reads:
             # One snapshot for all statements.
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
