@@ -15,7 +15,7 @@ from gates import Clock, gated
 
 from sandgraph.api.auth.gate import Gate
 from sandgraph.model.access import ALL_SCOPES, Scope
-from sandgraph.model.api_key import read_key, write_key
+from sandgraph.model.api_key import ApiKey, read_key, write_key
 from sandgraph.store.beside import keys_of
 from sandgraph.store.store import Store
 
@@ -205,6 +205,29 @@ async def test_a_key_that_another_process_revokes_opens_nothing_within_seconds(
         await keys.revoke((await asked.ask("/whoami", key)).json()["key_id"])
     clock.now += 2.5
     assert await asked.refused("/graph/runs", key) == (401, "key_revoked")
+
+
+async def test_a_lookup_that_began_before_a_revocation_is_not_kept(asked: Asked) -> None:
+    made, text = await asked.store.keys.create("a", "test", ALL_SCOPES, created_by="test")
+    asked.gate.shut()
+    looked, revoked = asyncio.Event(), asyncio.Event()
+    get = asked.store.keys.get
+
+    async def slow(key_id: str) -> ApiKey | None:
+        found = await get(key_id)
+        looked.set()
+        await revoked.wait()
+        return found
+
+    asked.gate._ring._keys = type("Keys", (), {"get": staticmethod(slow), "used": asked.store.keys.used})()
+    early = asyncio.create_task(asked.ask("/graph/runs", text))
+    await looked.wait()
+    await asked.store.keys.revoke(made.key_id)
+    asked.gate.forget(made.key_id)
+    revoked.set()
+    # It came before.
+    assert (await early).status_code == 200
+    assert await asked.refused("/graph/runs", text) == (401, "key_revoked")
 
 
 async def test_the_last_use_is_noted_at_most_once_a_minute(asked: Asked, clock: Clock) -> None:

@@ -356,6 +356,13 @@ async def test_what_is_no_answer_of_an_issuer_is_as_none(
     assert "/elsewhere" not in issuer.asked
 
 
+async def test_the_configuration_of_another_issuer_counts_nothing(issuer: Issuer, tokens: Tokens) -> None:
+    issuer.configuration["issuer"] = "https://other.example"
+    with pytest.raises(Unavailable):
+        await tokens.admit(issuer.token())
+    assert "/keys" not in issuer.asked
+
+
 async def test_keys_come_from_no_address_that_anybody_could_answer(issuer: Issuer) -> None:
     for url in ("http://issuer.invalid/keys", "file:///etc/passwd", "ftp://127.0.0.1/", 5, ""):
         issuer.configuration["jwks_uri"] = url
