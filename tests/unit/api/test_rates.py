@@ -20,7 +20,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from sandgraph.api.app import create_app
 from sandgraph.api.limits.identities import network_of
-from sandgraph.api.limits.middleware import Limits
+from sandgraph.api.limits.middleware import FairUse, Limits
 from sandgraph.api.limits.rates import Rate, Rates
 from sandgraph.api.limits.storage import BoundedStorage
 from sandgraph.api.limits.streams import Streams
@@ -59,8 +59,9 @@ class Names:
 
 def served(world: World, **bounds: int) -> TestClient:
     app = create_app(world.services, limits=Limits(load_settings(**bounds)))
-    # Between the doorkeeper and the counting, where the authentication is.
-    app.user_middleware.insert(len(app.user_middleware) - 1, Middleware(cast("Any", Names)))
+    # Where the authentication is: before the counting.
+    place = next(index for index, each in enumerate(app.user_middleware) if each.cls is cast("Any", FairUse))
+    app.user_middleware.insert(place, Middleware(cast("Any", Names)))
     return TestClient(app, raise_server_exceptions=False)
 
 
