@@ -15,7 +15,7 @@ from webhook_world import FakeWebhooks
 from sandgraph.api.services import Services
 from sandgraph.api.views import in_progress
 from sandgraph.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, Problem, QueueFull
-from sandgraph.execution.health import Checked, HealthReport
+from sandgraph.execution.health_report import Checked, HealthReport
 from sandgraph.execution.runtimes import refusal
 from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.commands import EMPTY
@@ -28,8 +28,7 @@ from sandgraph.model.topology import analyse
 from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
-from sandgraph.store.kept_answers import KeptAnswer
-from sandgraph.store.logs import LogQuery, wants
+from sandgraph.store.logs import wants
 from sandgraph.store.records import (
     AttemptRecord,
     CodeKind,
@@ -37,14 +36,16 @@ from sandgraph.store.records import (
     CommitRecord,
     GraphVersion,
     JournalRecord,
+    KeptAnswer,
     LogPage,
+    LogQuery,
     NodeRunRecord,
     Page,
     Reads,
     RunRecord,
     RunSummary,
+    TenantRecord,
 )
-from sandgraph.store.tenants import TenantRecord
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from sandgraph.api.schemas.logs import RecordParameters
 from sandgraph.api.services import Services
 from sandgraph.api.views import end_record, record_view
 from sandgraph.model.log_filter import LogFilter
-from sandgraph.store.logs import LogQuery, wants
-from sandgraph.store.records import JournalRecord
+from sandgraph.store.logs import wants
+from sandgraph.store.records import JournalRecord, LogQuery
 
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 

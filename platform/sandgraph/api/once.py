@@ -18,7 +18,7 @@ from sandgraph.api.problem import HttpError, respond
 from sandgraph.api.services import Answers, Services, ServicesFor
 from sandgraph.errors import Conflict, Problem, SandgraphError
 from sandgraph.model.access import ANYBODY, Principal
-from sandgraph.store.kept_answers import KeptAnswer
+from sandgraph.store.records import KeptAnswer
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandgraph.execution.health import HealthReport
+from sandgraph.execution.health_report import HealthReport
 from sandgraph.model.annotations import NO_ANNOTATIONS, UNCHANGED, AnnotationChange, Annotations
 from sandgraph.model.graph import Graph
 from sandgraph.model.quotas import Quotas, QuotaUse
@@ -15,21 +15,21 @@ from sandgraph.model.state import Json, StateDiff
 from sandgraph.model.webhooks import DeliveryStatus
 from sandgraph.settings import Settings
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
-from sandgraph.store.kept_answers import KeptAnswer
-from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
     CodeVersion,
     CommitRecord,
     GraphVersion,
     JournalRecord,
+    KeptAnswer,
     LogPage,
+    LogQuery,
     NodeRunRecord,
     Page,
     RunRecord,
     RunSummary,
+    TenantRecord,
 )
-from sandgraph.store.tenants import TenantRecord
 from sandgraph.store.webhook_records import Delivery, Webhook
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 
 from sandgraph.errors import SandgraphError, Unavailable
 from sandgraph.execution.dispatcher import Dispatcher
+from sandgraph.execution.health_report import Checked, HealthReport
 from sandgraph.execution.heart import Heart
 from sandgraph.sandbox.spec import Sandboxes
 from sandgraph.settings import Settings
@@ -30,34 +30,6 @@ STOPPING = "accepting"
 _LEAST_SILENCE_S = 30.0
 
 _MIB = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a check found.
-
-    Attributes:
-        name: Of the check.
-        is_ok: Whether all is well.
-        detail: What there is, or what is wrong: for operators.
-    """
-
-    name: str
-    is_ok: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class HealthReport:
-    """What all checks found, and facts beside it."""
-
-    checks: Sequence[Checked]
-    facts: Mapping[str, object]
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether all is well."""
-        return all(each.is_ok for each in self.checks)
 
 
 class Probe:

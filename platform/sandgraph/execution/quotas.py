@@ -12,8 +12,8 @@ from sandgraph.errors import QuotaExceeded, SandgraphError
 from sandgraph.model.quotas import Quotas, QuotaUse
 from sandgraph.model.run import Usage
 from sandgraph.settings import Settings
-from sandgraph.store.records import Page
-from sandgraph.store.tenants import TenantRecord, Tenants
+from sandgraph.store.records import Page, TenantRecord
+from sandgraph.store.tenants import Tenants
 
 logger = logging.getLogger(__name__)
 

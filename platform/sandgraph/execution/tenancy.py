@@ -21,7 +21,6 @@ from sandgraph.model.graph import Graph
 from sandgraph.model.run import NodeRunKey
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
-from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     CodeKind,
     CodeVersion,
@@ -29,6 +28,7 @@ from sandgraph.store.records import (
     GraphVersion,
     JournalRecord,
     LogPage,
+    LogQuery,
     NodeRunRecord,
     Page,
     RunRecord,

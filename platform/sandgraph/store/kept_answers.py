@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from sandgraph.store.columns import now
 from sandgraph.store.database import Database
+from sandgraph.store.records import KeptAnswer
 from sandgraph.store.tables import kept_answer as table
 
 #: For how long at least.
@@ -18,16 +18,6 @@ KEPT_FOR = timedelta(hours=48)
 
 #: Answers that are forgotten with each one that is kept.
 _FORGOTTEN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
-    """An answer, and the fingerprint of the request that it is one to."""
-
-    fingerprint: str
-    status: int
-    headers: Mapping[str, str]
-    body: str
 
 
 class KeptAnswers:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
@@ -19,7 +18,7 @@ from sandgraph.model.state import Json
 from sandgraph.store import journal, tables
 from sandgraph.store.columns import now, storable
 from sandgraph.store.log_numbers import first_since
-from sandgraph.store.records import JournalRecord, LogPage, TailPage
+from sandgraph.store.records import JournalRecord, LogPage, LogQuery, TailPage
 from sandgraph.store.traces import traced
 from sandgraph.store.truncations import truncations
 
@@ -39,27 +38,6 @@ _MOST_TEXT = 1024 * 1024
 _RUN = select(
     tables.run.c.last_seq, tables.run.c.finished_at, tables.run.c.logs_kept_from, tables.run.c.logs_removed
 ).where(tables.run.c.id == bindparam("run_id"), tables.run.c.deleted_at.is_(None))
-
-
-@dataclass(frozen=True, slots=True)
-class LogQuery:
-    """Which part of a run's log is wanted.
-
-    Attributes:
-        wanted: Which records.
-        after: Those with higher numbers.
-        before: Those with lower numbers.
-        since: Those stored then or later.
-        limit: At most so many.
-        newest: Whether the last ones of that part are wanted rather than the first.
-    """
-
-    wanted: LogFilter = field(default_factory=LogFilter)
-    after: int = 0
-    before: int | None = None
-    since: datetime | None = None
-    limit: int = 200
-    newest: bool = False
 
 
 class place_of(GenericFunction[int]):  # noqa: N801 - the name of an SQL function

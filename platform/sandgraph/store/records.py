@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.annotations import NO_ANNOTATIONS, Annotations
 from sandgraph.model.graph import Graph
+from sandgraph.model.log_filter import LogFilter
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.telemetry.trace import SpanRef, run_span
@@ -334,3 +335,53 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which part of a run's log is wanted.
+
+    Attributes:
+        wanted: Which records.
+        after: Those with higher numbers.
+        before: Those with lower numbers.
+        since: Those stored then or later.
+        limit: At most so many.
+        newest: Whether the last ones of that part are wanted rather than the first.
+    """
+
+    wanted: LogFilter = field(default_factory=LogFilter)
+    after: int = 0
+    before: int | None = None
+    since: datetime | None = None
+    limit: int = 200
+    newest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer, and the fingerprint of the request that it is one to."""
+
+    fingerprint: str
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """A tenant.
+
+    Attributes:
+        tenant: Its name.
+        quotas: Those that it has of its own.
+        version: How often they were changed; 0 where they never were.
+        created_at: When they were first.
+        updated_at: When they were last.
+    """
+
+    tenant: str
+    quotas: Mapping[str, float]
+    version: int
+    created_at: datetime | None
+    updated_at: datetime | None

@@ -21,13 +21,13 @@ from sandgraph.store import (
 from sandgraph.store.database import Database
 from sandgraph.store.filters import ALL_RUNS, RunFilter, RunSort
 from sandgraph.store.known import Known
-from sandgraph.store.logs import LogQuery
 from sandgraph.store.records import (
     Checkpoint,
     CodeVersion,
     CommitRecord,
     JournalRecord,
     LogPage,
+    LogQuery,
     NodeRunRecord,
     Page,
     ReceivedEvent,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from sqlalchemy import Connection, func, insert, select, union, update
 
@@ -12,30 +11,11 @@ from sandgraph.errors import Conflict
 from sandgraph.store import cursors, tables
 from sandgraph.store.columns import now
 from sandgraph.store.database import Database
-from sandgraph.store.records import Page
+from sandgraph.store.records import Page, TenantRecord
 
 _LIST = "tenants"
 
 _TENANT, _USAGE = tables.tenant.c, tables.tenant_usage.c
-
-
-@dataclass(frozen=True, slots=True)
-class TenantRecord:
-    """A tenant.
-
-    Attributes:
-        tenant: Its name.
-        quotas: Those that it has of its own.
-        version: How often they were changed; 0 where they never were.
-        created_at: When they were first.
-        updated_at: When they were last.
-    """
-
-    tenant: str
-    quotas: Mapping[str, float]
-    version: int
-    created_at: datetime | None
-    updated_at: datetime | None
 
 
 class Tenants:

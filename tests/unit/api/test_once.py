@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 from sandgraph.api.app import create_app
 from sandgraph.errors import Unavailable
 from sandgraph.model.access import ALL_SCOPES, Principal
-from sandgraph.store.kept_answers import KeptAnswer
-from sandgraph.store.records import CodeVersion
+from sandgraph.store.records import CodeVersion, KeptAnswer
 
 KEY = {"Idempotency-Key": "once"}
 DOUBLE = {"name": "double", "code": "def double(state):\n    return {}\n"}

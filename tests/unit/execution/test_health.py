@@ -18,7 +18,8 @@ from fake_engine import FakeEngine
 from sandgraph.bootstrap import Platform, open_platform
 from sandgraph.errors import EngineUnavailable, Unavailable
 from sandgraph.execution import health
-from sandgraph.execution.health import Checked, HealthReport, Probe
+from sandgraph.execution.health import Probe
+from sandgraph.execution.health_report import Checked, HealthReport
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.sandbox.inprocess import InProcessSandboxes
 from sandgraph.sandbox.pool import SandboxPool

@@ -16,7 +16,7 @@ from sandgraph.model.commands import RecordRun
 from sandgraph.model.graph import Edge, Graph, Node, NodeType
 from sandgraph.model.run import LogLine, NodeRunKey, RunStatus
 from sandgraph.settings import Settings, load_settings
-from sandgraph.store.logs import LogQuery
+from sandgraph.store.records import LogQuery
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, func, select, update
 
-from sandgraph.store.kept_answers import KEPT_FOR, KeptAnswer
+from sandgraph.store.kept_answers import KEPT_FOR
+from sandgraph.store.records import KeptAnswer
 from sandgraph.store.store import Store
 from sandgraph.store.tables import kept_answer
 

@@ -12,8 +12,7 @@ from sandgraph.errors import NotFound
 from sandgraph.model.commands import RecordAttempt, RecordRun
 from sandgraph.model.log_filter import Level, LogFilter
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, NodeRunKey, RunStatus
-from sandgraph.store.logs import LogQuery
-from sandgraph.store.records import LogPage
+from sandgraph.store.records import LogPage, LogQuery
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio

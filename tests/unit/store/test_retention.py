@@ -17,7 +17,7 @@ from sandgraph.model.state import Json
 from sandgraph.store import tables
 from sandgraph.store.ids import first_id, new_id
 from sandgraph.store.journal import RECORD_BYTES
-from sandgraph.store.logs import LogQuery
+from sandgraph.store.records import LogQuery
 from sandgraph.store.retention import _OF_RUNS
 from sandgraph.store.runs import NewRun
 from sandgraph.store.store import Store

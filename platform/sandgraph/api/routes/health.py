@@ -11,7 +11,8 @@ from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Uses, answers
 from sandgraph.api.schemas.answers import HealthAnswer
 from sandgraph.errors import Problem
-from sandgraph.execution.health import STOPPING, HealthReport
+from sandgraph.execution.health import STOPPING
+from sandgraph.execution.health_report import HealthReport
 
 router = APIRouter()
 

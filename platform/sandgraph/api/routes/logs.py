@@ -22,8 +22,7 @@ from sandgraph.api.schemas.answers import LogPageAnswer
 from sandgraph.api.schemas.logs import MOST_RECORDS, LogParameters
 from sandgraph.api.services import Services
 from sandgraph.errors import InvalidInput
-from sandgraph.store.logs import LogQuery
-from sandgraph.store.records import LogPage
+from sandgraph.store.records import LogPage, LogQuery
 
 router = APIRouter(tags=["runs"])
 

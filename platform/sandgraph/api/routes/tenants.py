@@ -22,7 +22,7 @@ from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services
 from sandgraph.errors import Conflict, NotFound, Problem
 from sandgraph.model.access import ANYBODY, TENANT_PATTERN, Principal, is_operator
-from sandgraph.store.tenants import TenantRecord
+from sandgraph.store.records import TenantRecord
 
 router = APIRouter(tags=["tenants"])
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from sandgraph.api.schemas.validation import from_pydantic
 from sandgraph.errors import InvalidInput
 from sandgraph.model.log_filter import Level, LogFilter
-from sandgraph.store.logs import LogQuery
+from sandgraph.store.records import LogQuery
 
 _LARGEST = 2**63 - 1
 
