@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chaos_campaign import IN_PROCESS, Report, Round, shard
 from chaos_driver import driver
-from chaos_points import EVENTS, TRANSACTIONS, Action, pairs
+from chaos_points import EVENTS, HOUSEKEEPING, TRANSACTIONS, Action, pairs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -50,4 +50,5 @@ def _unnamed(report: Report) -> set[str]:
     """Return the transactions and events that were passed, and are points of no name."""
     transactions = {point.removesuffix(":committed") for point in report.passed if point.endswith(":committed")}
     events = {point for point in report.passed if point.startswith("tell.")}
-    return (transactions - TRANSACTIONS.keys()) | (events - EVENTS.keys())
+    of_runs = {each for each in transactions if each.partition(".")[0] not in HOUSEKEEPING}
+    return (of_runs - TRANSACTIONS.keys()) | (events - EVENTS.keys())

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from effort import part_of
 
-from sandgraph.errors import Conflict
+from sandgraph.errors import Conflict, NotFound
 from sandgraph.model import events, topology
 from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, RecordNodeRun, RecordRun, StartAttempt
 from sandgraph.model.event_document import to_document
@@ -96,29 +96,38 @@ async def test_a_fork_is_as_if_it_had_been_told_all_of_it_itself(
     assert (await store.run(original.run_id)) == source
 
 
+async def original_of(store: Store, kind: NewRun) -> str:
+    """Return the id of a run to be forked."""
+    made, _ = await store.create_run(kind.graph, {"n": 0}, functions=kind.functions, tools={}, image="image")
+    return made.run_id
+
+
 async def test_a_forks_key_makes_one_run(store: Store, graph: Graph) -> None:
     kind = await new(store, graph, idempotency_key="key", fingerprint="same")
+    original = await original_of(store, kind)
     begun = [RecordRun(RunStatus.RUNNING)]
     history = told(events.RunStarted({"n": 0}))
-    first, created = await store.fork_run(kind, begun, history, forked_from="run_a", forked_at=1)
+    first, created = await store.fork_run(kind, begun, history, forked_from=original, forked_at=1)
     assert created
-    assert await store.fork_run(kind, begun, history, forked_from="run_a", forked_at=1) == (first, False)
+    assert await store.fork_run(kind, begun, history, forked_from=original, forked_at=1) == (first, False)
     other = replace(kind, fingerprint="other")
     with pytest.raises(Conflict) as refused:
-        await store.fork_run(other, begun, history, forked_from="run_a", forked_at=1)
+        await store.fork_run(other, begun, history, forked_from=original, forked_at=1)
     assert refused.value.code == "idempotency_key_reused"
     with pytest.raises(Conflict):
         await store.create_run(
             kind.graph, {}, functions={}, tools={}, image="i", idempotency_key="key", fingerprint="other"
         )
-    assert await store.count_runs() == 1
+    assert await store.count_runs() == 2
 
 
 async def test_a_run_that_has_ended_is_no_history(store: Store, graph: Graph) -> None:
+    kind = await new(store, graph)
+    original = await original_of(store, kind)
     ended: list[Command] = [RecordRun(RunStatus.RUNNING), RecordRun(RunStatus.COMPLETED, state={})]
     with pytest.raises(ValueError, match="ended"):
-        await store.fork_run(await new(store, graph), ended, [], forked_from="run_a", forked_at=1)
-    assert await store.count_runs() == 0
+        await store.fork_run(kind, ended, [], forked_from=original, forked_at=1)
+    assert await store.count_runs() == 1
 
 
 async def test_ten_thousand_steps_are_stored_at_once(store: Store, graph: Graph) -> None:
@@ -139,8 +148,9 @@ async def test_ten_thousand_steps_are_stored_at_once(store: Store, graph: Graph)
         view = after
         happened.append(events.AttemptSucceeded(key, 1, diff))
     kind, history = await new(store, graph), told(*happened)
+    original = await original_of(store, kind)
     began = time.perf_counter()
-    fork, _ = await store.fork_run(kind, commands, history, forked_from="run_a", forked_at=count + 1)
+    fork, _ = await store.fork_run(kind, commands, history, forked_from=original, forked_at=count + 1)
     took = time.perf_counter() - began
     assert (fork.last_commit, fork.last_seq) == (count, 5 * count + 2)
     assert (await store.checkpoint(fork.run_id, count - 1)).state == {"n": count - 1}
@@ -151,3 +161,10 @@ async def test_ten_thousand_steps_are_stored_at_once(store: Store, graph: Graph)
     assert len(await store.node_runs(fork.run_id, after=5 * count - 7, limit=5)) == 1
     # It takes a good second here, and the machine may be busy.
     assert took < 20
+
+
+async def test_a_run_that_is_not_there_is_not_forked(store: Store, graph: Graph) -> None:
+    kind = await new(store, graph)
+    with pytest.raises(NotFound):
+        await store.fork_run(kind, [RecordRun(RunStatus.RUNNING)], [], forked_from="run_a", forked_at=1)
+    assert await store.count_runs() == 0
