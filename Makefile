@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup venv gvisor demo serve test test-fast check bench chaos lock
+.PHONY: help setup venv gvisor demo serve test test-fast fuzz check bench chaos lock
 
 # The newest of these that is at least 3.11; say `make PYTHON=… setup` for another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -37,6 +37,9 @@ test: setup ## Run every test, against the real Docker engine and a real Postgre
 
 test-fast: venv ## Run a minute of the tests that need neither Docker nor PostgreSQL, but for the crash matrix
 	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 2
+
+fuzz: venv ## Have schemathesis ask a platform for everything, open and with keys
+	@$(VENV)/python -m pytest -m fuzz
 
 check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff check .

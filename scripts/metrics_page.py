@@ -11,10 +11,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 _HEAD = """# Metrics
 
 `GET /metrics` gives them in Prometheus's text format, and in OpenMetrics to who accepts that. Programs on the same
-machine may read it, and keys with the scope `read` or `admin`; `SANDGRAPH_METRICS_PUBLIC` lets everybody. Names have
-their unit, no label has the id of a run, and the label `tenant` is there only with `SANDGRAPH_METRICS_TENANT_LABEL`: a
-hundred tenants by name, all others as `other`. [Watching a platform](observability.md) has the dashboard, the alerts,
-and what to do about each.
+machine may read it, and keys of the tenant `default` with `read` or `admin`; `SANDGRAPH_METRICS_PUBLIC` lets
+everybody. Names have their unit, no label has the id of a run, and the label `tenant` is there only with
+`SANDGRAPH_METRICS_TENANT_LABEL`: a hundred tenants by name, all others as `other`. [Watching a
+platform](observability.md) has the dashboard, the alerts, and what to do about each.
 
 This page is made from the same source, by `python -m scripts.metrics_page`.
 

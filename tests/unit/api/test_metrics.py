@@ -59,12 +59,24 @@ def test_unless_the_deployment_lets_them(settings: Settings) -> None:
     assert client_of(world, ELSEWHERE).get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize(("scope", "status"), [(Scope.READ, 200), (Scope.ADMIN, 200), (Scope.SUBMIT, 403)])
-def test_a_key_reads_them_with_the_right_scope(world: World, scope: Scope, status: int) -> None:
+@pytest.mark.parametrize(
+    ("tenant", "scope", "status"),
+    [
+        (DEFAULT_TENANT, Scope.READ, 200),
+        (DEFAULT_TENANT, Scope.ADMIN, 200),
+        (DEFAULT_TENANT, Scope.SUBMIT, 403),
+        # They count what all tenants do.
+        ("lab", Scope.READ, 403),
+        ("lab", Scope.ADMIN, 403),
+    ],
+)
+def test_a_key_of_operators_reads_them_with_the_right_scope(
+    world: World, tenant: str, scope: Scope, status: int
+) -> None:
     app = create_app(world.services)
 
     async def known(scope_: dict[str, object], receive: object, send: object) -> None:
-        scope_["state"] = {"principal": Principal(DEFAULT_TENANT, "somebody", frozenset({scope}))}
+        scope_["state"] = {"principal": Principal(tenant, "somebody", frozenset({scope}))}
         await app(scope_, receive, send)  # type: ignore[arg-type]
 
     assert TestClient(known, client=ELSEWHERE).get("/metrics").status_code == status  # type: ignore[arg-type]

@@ -57,9 +57,9 @@ PAGES = (
     ),
     of(403)(
         "metrics_private",
-        "Metrics are for programs on the same machine and for keys with the scope `read` or `admin`.",
+        "Metrics are for programs on the same machine and for keys of the tenant `default` with `read` or `admin`.",
         "Give a key, ask from the machine itself, or set `SANDGRAPH_METRICS_PUBLIC` where the network is yours.",
-        "Metrics are for programs on the same machine and for keys with the scope read or admin.",
+        "Metrics are for programs on the same machine and for keys of the tenant default with the scope read or admin.",
     ),
     of(403)(
         "cross_origin",

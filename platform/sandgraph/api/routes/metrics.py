@@ -38,11 +38,11 @@ _TEXT = {
     responses={**answers({}, 403), 200: _TEXT},
 )
 async def metrics(request: Request, uses: Uses) -> Response:
-    """Return what Prometheus collects: for programs on the same machine, and for keys that may read or administer."""
+    """Return what Prometheus collects: for programs on the same machine, and for keys of operators that may read."""
     if not (uses.settings.metrics_public or may_look(request)):
         message = (
-            "Metrics are for programs on the same machine and for keys with the scope read or admin; "
-            "SANDGRAPH_METRICS_PUBLIC lets everybody read them."
+            "Metrics are for programs on the same machine and for keys of the tenant default with the scope read or "
+            "admin; SANDGRAPH_METRICS_PUBLIC lets everybody read them."
         )
         raise HttpError(403, Problem("", "metrics_private", message))
     # What is ready is looked at now, however seldom anybody asks for that alone.
