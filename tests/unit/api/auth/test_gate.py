@@ -312,6 +312,15 @@ async def test_no_key_lets_do_more_than_its_maker(asked: Asked) -> None:
     assert await asked.refused("/keys", made.json()["key"]) == (403, "scope_missing")
 
 
+async def test_a_key_is_made_once_however_often_it_is_asked_for(asked: Asked) -> None:
+    mine, once = await asked.key(), {"Idempotency-Key": "once"}
+    body = {"name": "new", "scopes": ["read"]}
+    assert (await asked.ask("/keys", mine, method="POST", json=body, headers=once)).status_code == 201
+    refused = await asked.refused("/keys", mine, method="POST", json=body, headers=once)
+    assert refused == (409, "idempotency_answer_gone")
+    assert [each["name"] for each in (await asked.ask("/keys", mine)).json()["keys"]] == ["new", "test"]
+
+
 async def test_an_administrator_manages_the_own_tenants_keys_alone(asked: Asked) -> None:
     mine, other, operator = await asked.key(), await asked.key(tenant="b"), await asked.key(tenant="default")
     asked.gate.shut()
