@@ -7,6 +7,9 @@ from starlette.types import Scope
 #: Paths that tell nothing of any tenant: whether the platform lives, where things are, how the API is described.
 PUBLIC = frozenset({"/", "/livez", "/readyz", "/errors", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 
+#: What supervisors and proxies ask every few seconds; what it costs is bounded however many ask.
+PROBES = frozenset({"/livez", "/readyz"})
+
 #: All paths below these: the pages that say what an error's code means.
 PUBLIC_BELOW = ("/errors/",)
 
@@ -27,6 +30,11 @@ def is_public(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] not in _READING:
         return False
     return is_public_path(scope["path"])
+
+
+def is_probe(scope: Scope) -> bool:
+    """Tell whether a request asks how the platform does."""
+    return scope["type"] == "http" and scope["path"] in PROBES
 
 
 def is_public_path(path: str) -> bool:

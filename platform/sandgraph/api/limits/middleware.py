@@ -8,6 +8,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sandgraph.api.auth.public import is_probe
 from sandgraph.api.limits.identities import address_of, kind_of, user_of
 from sandgraph.api.limits.logins import Logins
 from sandgraph.api.limits.rates import Rate, Rates, Standing
@@ -45,8 +46,9 @@ class Limits:
         Raises:
             HttpError: There were too many (``rate_limited``).
         """
-        if principal is ANYBODY:
-            # The deployment runs open: there is nobody to be told apart.
+        if principal is ANYBODY or is_probe(scope):
+            # The deployment runs open, and there is nobody to be told apart; or whoever looks after it must not be told
+            # that it does not answer because others ask from the same address.
             return None
         if principal is None or not principal.tenant:
             return self.rates.take([Rate("address", address_of(scope), self._of_address)])

@@ -74,7 +74,8 @@ async def test_who_guesses_keys_is_turned_away_before_they_are_looked_up(asked: 
 
 async def test_who_comes_without_a_key_is_counted_too(asked: Asked) -> None:
     assert await asked.statuses("/graph/list", [None] * 7) == [401] * 5 + [429] * 2
-    assert await asked.statuses("/livez", [None] * 6) == [200] * 5 + [429], "what is public is counted by itself"
+    assert await asked.statuses("/errors", [None] * 6) == [200] * 5 + [429], "what is public is counted by itself"
+    assert await asked.statuses("/livez", [None] * 7) == [200] * 7, "whoever looks after it is always answered"
 
 
 async def test_tenants_are_managed_by_who_operates_the_deployment(asked: Asked) -> None:
