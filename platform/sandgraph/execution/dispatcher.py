@@ -353,7 +353,9 @@ class Dispatcher:
     async def _set_paused(self, run_id: str, event: events.PauseRequested | events.UnpauseRequested) -> RunSummary:
         is_pause = isinstance(event, events.PauseRequested)
         run = await self._store.run_summary(run_id)
-        if not run.is_final and run.paused is not is_pause and not await self._floor.note(run, event):
+        if run.is_final:
+            raise _finished(run)
+        if run.paused is not is_pause and not await self._floor.note(run, event):
             try:
                 # To pause it starts nothing; to go on it has to be its turn.
                 async with asyncio.timeout(_PATIENCE_S):
@@ -362,9 +364,10 @@ class Dispatcher:
                 message = f"The run {run_id} goes on when it is its turn; too many others are in progress."
                 raise Unavailable(message, code="run_waits_for_turn") from None
         run = await self._store.run_summary(run_id)
-        if run.is_final:
+        if run.is_final and is_pause:
             raise _finished(run)
-        if run.paused is not is_pause:
+        # One that went on may have come to its end since.
+        if run.paused is not is_pause and not run.is_final:
             raise Unavailable("The platform is shutting down; try again after its next start.", code=_CLOSING)
         return run
 

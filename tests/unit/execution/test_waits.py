@@ -183,6 +183,25 @@ async def test_a_paused_run_ends_what_runs_and_starts_nothing(tmp_path: Path) ->
                 await act("run_nowhere")
 
 
+async def test_a_run_that_ends_as_soon_as_it_goes_on_was_unpaused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as at:
+        await at.knows(a="time.sleep(0.2); state['a'] = 1", b="state['b'] = 1")
+        run_id = await at.begun(CHAIN)
+        await asyncio.sleep(0.05)
+        await at.runs.pause(run_id)
+        await parked(at, run_id)
+        tell = at.runs._floor.tell
+
+        async def told_and_ended(*asked: Any, **more: Any) -> None:  # noqa: ANN401 - as it is asked
+            await tell(*asked, **more)
+            await at.ended(run_id)
+
+        monkeypatch.setattr(at.runs._floor, "tell", told_and_ended)
+        assert (await at.runs.unpause(run_id)).status is RunStatus.COMPLETED
+
+
 async def test_a_parked_run_can_be_paused_and_its_event_waits(tmp_path: Path) -> None:
     async with world(tmp_path) as at:
         await know(at)
