@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import watched
+from bench.neighbours import neighbours
 from bench.report import Figure, at_most, milliseconds, note, percentile
 from served import Served, serve
 
@@ -38,19 +39,6 @@ class _Found:
     end: str
     growth_mb: float
     beside: list[float]
-
-
-def _others(platform: Served, graph_id: str, count: int) -> list[float]:
-    """Return the seconds that no-op runs took over HTTP, one every now and then."""
-    seconds = []
-    for _ in range(count):
-        time.sleep(_PACE_S)
-        began = time.perf_counter()
-        answer = platform.post("/graph/run", {"graph_id": graph_id, "initial_state": {}})
-        seconds.append(time.perf_counter() - began)
-        if answer["status"] != "completed":
-            raise SystemExit(f"a no-op ended as {answer['error']}")
-    return seconds
 
 
 @contextmanager
@@ -83,7 +71,7 @@ def _beside(platform: Served, noop: str, megabytes: int, limits: Mapping[str, ob
     ends: list[str] = []
     took: list[float] = []
     with watched(platform.process.pid) as watch, _flooding(platform, flood, ends, took):
-        beside = _others(platform, noop, count)
+        beside = neighbours(platform, noop, count, _PACE_S)
     what = f"{megabytes} MB printed, {'stored' if limits else 'cut at the limit'}"
     seconds = statistics.median(took)
     note(f"… {what}: {len(ends)} times, {milliseconds(seconds)} each")
@@ -117,11 +105,11 @@ def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that 
     ):
         platform.register("def noop(state):\n    pass\n", "noop")
         noop = platform.post("/graph/create", platform.graph_of("noop"))["graph_id"]
-        _others(platform, noop, 5)
-        alone = _others(platform, noop, count // 2)
+        neighbours(platform, noop, 5, _PACE_S)
+        alone = neighbours(platform, noop, count // 2, _PACE_S)
         for megabytes, limits in floods:
             found.append(_beside(platform, noop, megabytes, limits, count))
-            alone += _others(platform, noop, count // 2)
+            alone += neighbours(platform, noop, count // 2, _PACE_S)
     figures = [Figure("other runs alone, p50 and p99", _both(alone))]
     for each in found:
         figures += _figures(each, alone)

@@ -9,7 +9,6 @@ import os
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.machine import watched
+from bench.neighbours import neighbours
 from bench.report import Figure, at_most, milliseconds, note, percentile
 from served import Served, serve
 
@@ -127,19 +127,6 @@ def _followed(url: str, run_id: str, found: list[Seen]) -> Iterator[None]:
         thread.join()
 
 
-def _others(platform: Served, graph_id: str, count: int) -> list[float]:
-    """Return the seconds that no-op runs took over HTTP, one every now and then."""
-    seconds = []
-    for _ in range(count):
-        time.sleep(_PACE_S)
-        began = time.perf_counter()
-        answer = platform.post("/graph/run", {"graph_id": graph_id, "initial_state": {}})
-        seconds.append(time.perf_counter() - began)
-        if answer["status"] != "completed":
-            raise SystemExit(f"a no-op ended as {answer['error']}")
-    return seconds
-
-
 def _start(platform: Served, graph_id: str, rounds: int) -> str:
     run_id: str = platform.post("/graph/run_async", {"graph_id": graph_id, "initial_state": {"rounds": rounds}})[
         "run_id"
@@ -161,14 +148,14 @@ def measure(quick: bool) -> list[Figure]:  # noqa: FBT001 - the one option that 
         noop = platform.post("/graph/create", platform.graph_of("noop"))["graph_id"]
         platform.register(_BUSY, "busy")
         busy = platform.post("/graph/create", platform.graph_of("busy", limits={"timeout_s": 300}))["graph_id"]
-        _others(platform, noop, 5)
+        neighbours(platform, noop, 5, _PACE_S)
         lonely = _start(platform, busy, rounds)
-        alone = _others(platform, noop, count)
+        alone = neighbours(platform, noop, count, _PACE_S)
         platform.client.post(f"/graph/cancel/{lonely}")
         run_id = _start(platform, busy, rounds)
         with watched(platform.process.pid) as watch, _followed(platform.url, run_id, found):
             note(f"… {_TAILS} follow")
-            beside = _others(platform, noop, count)
+            beside = neighbours(platform, noop, count, _PACE_S)
             status = platform.get(f"/graph/status/{run_id}")["status"]
         if status != "running":
             raise SystemExit("the busy run ended too early")
