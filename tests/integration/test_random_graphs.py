@@ -112,8 +112,9 @@ async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int, *, 
     async with open_platform(settings, sandboxes=InProcessSandboxes()) as platform:
         run = await platform.runs.wait(run_id, 60)
         node_runs = await platform.store.node_runs(run_id)
-        data = (await platform.runs.state(run_id, None)).data
-    _judge(program, outcome_view(run, data, node_runs), run_view(run, node_runs))
+        data = (await platform.store.state(run_id, None))[1].data
+        standing = await platform.store.standing(run_id, limit=10_000)
+    _judge(program, outcome_view(run, data, node_runs), run_view(standing))
 
 
 @pytest.mark.docker

@@ -13,7 +13,6 @@ from typing import TypeVar
 from webhook_world import FakeWebhooks
 
 from sandgraph.api.services import Services
-from sandgraph.api.views import in_progress
 from sandgraph.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, Problem, QueueFull
 from sandgraph.execution.health_report import Checked, HealthReport
 from sandgraph.execution.runtimes import refusal
@@ -29,6 +28,7 @@ from sandgraph.model.validity import problems
 from sandgraph.settings import Settings
 from sandgraph.store.filters import GraphFilter, NameSort, RunFilter, RunSort
 from sandgraph.store.logs import wants
+from sandgraph.store.node_runs import IN_PROGRESS
 from sandgraph.store.records import (
     AttemptRecord,
     CodeKind,
@@ -44,6 +44,7 @@ from sandgraph.store.records import (
     Reads,
     RunRecord,
     RunSummary,
+    Standing,
     TenantRecord,
 )
 
@@ -449,10 +450,16 @@ class FakeReader:
         ]
         return _page(found if sort.is_descending else found[::-1], cursor, limit)
 
-    async def node_runs_in_progress(self, run_id: str) -> list[NodeRunRecord]:
-        return in_progress(await self.node_runs(run_id))
+    async def standing(self, run_id: str, *, after: int, limit: int) -> Standing:
+        run, every = await self.run_summary(run_id), await self.node_runs(run_id)
+        later = [each for each in every if each.first_seq > after]
+        in_progress = [] if run.is_final else [each for each in every if each.status in IN_PROGRESS]
+        return Standing(run, later[:limit], len(later) > limit, in_progress)
 
-    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
+    async def state(self, run_id: str, at: int | None) -> tuple[RunSummary, FakeState]:
+        return await self.run_summary(run_id), await self.runs.state(run_id, at)
+
+    async def node_runs(self, run_id: str) -> list[NodeRunRecord]:
         await self.run_summary(run_id)
         failure = Failure("timeout", "It took longer than 1 s.", node="work")
         later = NOW + timedelta(seconds=1.5)
@@ -462,11 +469,10 @@ class FakeReader:
             AttemptRecord(1, AttemptStatus.TIMEOUT, failure, usage, NOW + timedelta(seconds=1), later, reads),
             AttemptRecord(2, AttemptStatus.RUNNING, None, None, later, None),
         )
-        found = [
+        return [
             NodeRunRecord("start", 1, NodeRunStatus.SUCCEEDED, "start succeeded", None, (), NOW, NOW, "", 2),
             NodeRunRecord("work", 1, NodeRunStatus.RUNNING, "", None, tries, NOW, None, "sub#1", 5),
         ]
-        return [each for each in found if each.first_seq > after][:limit]
 
     async def history(
         self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int

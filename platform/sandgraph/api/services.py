@@ -28,6 +28,7 @@ from sandgraph.store.records import (
     Page,
     RunRecord,
     RunSummary,
+    Standing,
     TenantRecord,
 )
 from sandgraph.store.webhook_records import Delivery, Webhook
@@ -311,13 +312,6 @@ class Runs(Protocol):
     async def place(self, run_id: str) -> Place | None:
         """Return where a run stands that waits for its turn; None for others."""
 
-    async def state(self, run_id: str, at: int | None) -> RunState:
-        """Return the state by now, or that of checkpoint ``at``.
-
-        Raises:
-            NotFound: There is no such run, or ``checkpoint``.
-        """
-
     def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """Yield stored records after that number in order, then live ones, up to the run's end.
 
@@ -353,11 +347,22 @@ class Reader(Protocol):
     async def list_runs(self, where: RunFilter, *, sort: RunSort, cursor: str | None, limit: int) -> Page[RunSummary]:
         """Return runs without their states."""
 
-    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
-        """Return a run's node runs in order of their start, or so many that follow the one of a ``first_seq``."""
+    async def standing(self, run_id: str, *, after: int, limit: int) -> Standing:
+        """Return a run without its states, so many of its node runs that follow one, and those in progress.
 
-    async def node_runs_in_progress(self, run_id: str) -> Sequence[NodeRunRecord]:
-        """Return those of a run's node runs that have begun and not ended, in order of their start."""
+        Raises:
+            NotFound: There is no such run.
+        """
+
+    async def state(self, run_id: str, at: int | None) -> tuple[RunSummary, RunState]:
+        """Return a run without its states, and its state by now, or that of checkpoint ``at``.
+
+        Raises:
+            NotFound: There is no such run, or ``checkpoint``.
+        """
+
+    async def node_runs(self, run_id: str) -> Sequence[NodeRunRecord]:
+        """Return a run's node runs in order of their start."""
 
     async def history(
         self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int

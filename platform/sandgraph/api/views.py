@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from sandgraph.model.annotations import Annotations
 from sandgraph.model.api_key import ApiKey
 from sandgraph.model.document import to_document
 from sandgraph.model.log_filter import level_of
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.run import AttemptStatus, Failure, RunStatus, Usage
 from sandgraph.store.records import (
     AttemptRecord,
     CodeVersion,
@@ -22,12 +22,11 @@ from sandgraph.store.records import (
     NodeRunRecord,
     Reads,
     RunSummary,
+    Standing,
 )
 from sandgraph.telemetry.trace import SpanRef
 
 Document = dict[str, object]
-
-_IN_PROGRESS = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
 
 
 def code_view(version: CodeVersion) -> Document:
@@ -85,36 +84,20 @@ def run_summary(run: RunSummary) -> Document:
     }
 
 
-def run_view(
-    run: RunSummary,
-    node_runs: Sequence[NodeRunRecord],
-    *,
-    current: Iterable[NodeRunRecord] | None = None,
-    next_cursor: str | None = None,
-    place: Place | None = None,
-) -> Document:
+def run_view(standing: Standing, *, place: Place | None = None) -> Document:
     """Return a run with what its nodes did.
 
     Args:
-        run: It.
-        node_runs: All of them, or a page.
-        current: Those among all that are in progress; without it, those among ``node_runs``.
-        next_cursor: Asks for those that follow.
+        standing: Where it stands, with all of its node runs or a page.
         place: Where it stands while it waits for its turn.
     """
-    current = in_progress(node_runs) if current is None else current
     return {
-        **run_summary(run),
+        **run_summary(standing.run),
         "queue": {"position": place.position, "waits_for": place.waits_for} if place else None,
-        "current_nodes": list(dict.fromkeys(each.node for each in current)),
-        "node_runs": [_node_run(each) for each in node_runs],
-        "next_cursor": next_cursor,
+        "current_nodes": list(dict.fromkeys(each.node for each in standing.in_progress)),
+        "node_runs": [_node_run(each) for each in standing.node_runs],
+        "next_cursor": str(standing.node_runs[-1].first_seq) if standing.has_more else None,
     }
-
-
-def in_progress(node_runs: Iterable[NodeRunRecord]) -> list[NodeRunRecord]:
-    """Return those that have begun and not ended."""
-    return [each for each in node_runs if each.status in _IN_PROGRESS]
 
 
 def outcome_view(run: RunSummary, data: Mapping[str, object], node_runs: Sequence[NodeRunRecord]) -> Document:

@@ -11,7 +11,6 @@ from sandgraph.api.views import Document, commit_view, outcome_view, state_view
 from sandgraph.embedded.host import Host
 from sandgraph.errors import Conflict
 from sandgraph.model.state import Json
-from sandgraph.store.records import RunSummary
 
 #: Seconds of one wait for a run; then follows the next.
 _WAIT_S = 600
@@ -63,7 +62,7 @@ async def wait(host: Host, run_id: str, timeout_s: float | None) -> Document:
     except TimeoutError:
         raise TimeoutError(f"The run {run_id} goes on after {timeout_s:g} s.") from None
     # A run that did not complete may have no final state of its own; what it committed counts.
-    data = record.final_state if record.final_state is not None else (await host.runs.state(run_id, None)).data
+    data = record.final_state if record.final_state is not None else (await host.store.state(run_id, None))[1].data
     return outcome_view(record, dict(data), await host.store.node_runs(run_id))
 
 
@@ -74,7 +73,7 @@ async def status(host: Host, run_id: str, cursor: str | None = None, limit: int 
         NotFound: There is no such run.
         InvalidInput: At ``cursor``.
     """
-    return await _standing(host, await host.store.run_summary(run_id), cursor, limit)
+    return await _standing(host, run_id, cursor, limit)
 
 
 async def cancel(host: Host, run_id: str) -> Document:
@@ -84,7 +83,7 @@ async def cancel(host: Host, run_id: str) -> Document:
         NotFound: There is no such run.
         Conflict: It ended otherwise.
     """
-    return await _standing(host, await host.runs.cancel(run_id))
+    return await _standing(host, (await host.runs.cancel(run_id)).run_id)
 
 
 async def pause(host: Host, run_id: str) -> Document:
@@ -94,12 +93,12 @@ async def pause(host: Host, run_id: str) -> Document:
         NotFound: There is no such run.
         Conflict: It has ended.
     """
-    return await _standing(host, await host.runs.pause(run_id))
+    return await _standing(host, (await host.runs.pause(run_id)).run_id)
 
 
 async def unpause(host: Host, run_id: str) -> Document:
     """Let a run go on and return where it stands; raises as `pause`."""
-    return await _standing(host, await host.runs.unpause(run_id))
+    return await _standing(host, (await host.runs.unpause(run_id)).run_id)
 
 
 async def state(host: Host, run_id: str, at: int | None) -> Document:
@@ -108,8 +107,8 @@ async def state(host: Host, run_id: str, at: int | None) -> Document:
     Raises:
         NotFound: There is no such run, or checkpoint.
     """
-    record = await host.store.run_summary(run_id)
-    return state_view(record, await host.runs.state(run_id, at))
+    record, found = await host.store.state(run_id, at)
+    return state_view(record, found)
 
 
 async def history(
@@ -125,8 +124,8 @@ async def history(
     return {"commits": [commit_view(each) for each in page.items], "next_cursor": page.next_cursor}
 
 
-async def _standing(host: Host, run: RunSummary, cursor: str | None = None, limit: int = MOST_SHOWN) -> Document:
-    return await status_of(host.runs, host.store, run, cursor=cursor, limit=limit)
+async def _standing(host: Host, run_id: str, cursor: str | None = None, limit: int = MOST_SHOWN) -> Document:
+    return await status_of(host.runs, host.store, run_id, cursor=cursor, limit=limit)
 
 
 async def _stop(host: Host, run_id: str) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from sandgraph.errors import Conflict, InvalidInput, QueueFull, Unavailable
 from sandgraph.execution.bus import Bus
-from sandgraph.execution.checkpoints import RunState, read_state
 from sandgraph.execution.fairness import FairSlots, has_share
 from sandgraph.execution.floor import Floor
 from sandgraph.execution.forks import Forks
@@ -433,10 +432,6 @@ class Dispatcher:
     def load_of(self, tenant: str) -> tuple[int, int]:
         """Return how many runs of a tenant are active, and how many wait."""
         return self._floor.queue.active.of(tenant), self._floor.queue.waiting().get(tenant, 0)
-
-    async def state(self, run_id: str, at: int | None) -> RunState:
-        """Return a run's state; see `read_state`."""
-        return await read_state(self._store, run_id, at)
 
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """Yield a run's records after number ``after``: first what is stored, then what comes, up to the run's end.

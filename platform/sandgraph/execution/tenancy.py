@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 from sandgraph.errors import NotFound
 from sandgraph.execution.catalog import Catalog
-from sandgraph.execution.checkpoints import RunState
 from sandgraph.execution.dispatcher import Dispatcher, EventReceipt
 from sandgraph.execution.plans import graph_of
 from sandgraph.execution.queue import Place
@@ -32,7 +31,9 @@ from sandgraph.store.records import (
     NodeRunRecord,
     Page,
     RunRecord,
+    RunState,
     RunSummary,
+    Standing,
 )
 from sandgraph.store.store import Store
 
@@ -175,11 +176,6 @@ class TenantRuns:
         await self._own(run_id)
         return await self._runs.place(run_id)
 
-    async def state(self, run_id: str, at: int | None) -> RunState:
-        """See `Dispatcher.state`."""
-        await self._own(run_id)
-        return await self._runs.state(run_id, at)
-
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[JournalRecord]]:
         """See `Dispatcher.follow`."""
         await self._own(run_id)
@@ -240,15 +236,18 @@ class TenantReader:
         """See `Store.list_runs`."""
         return await self._store.list_runs(where, sort=sort, cursor=cursor, limit=limit, tenant=self._tenant)
 
-    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[NodeRunRecord]:
+    async def standing(self, run_id: str, *, after: int, limit: int) -> Standing:
+        """See `Store.standing`."""
+        return await self._store.standing(run_id, after=after, limit=limit, tenant=self._tenant)
+
+    async def state(self, run_id: str, at: int | None) -> tuple[RunSummary, RunState]:
+        """See `Store.state`."""
+        return await self._store.state(run_id, at, tenant=self._tenant)
+
+    async def node_runs(self, run_id: str) -> Sequence[NodeRunRecord]:
         """See `Store.node_runs`."""
         await self._own(run_id)
-        return await self._store.node_runs(run_id, after=after, limit=limit)
-
-    async def node_runs_in_progress(self, run_id: str) -> Sequence[NodeRunRecord]:
-        """See `Store.node_runs_in_progress`."""
-        await self._own(run_id)
-        return await self._store.node_runs_in_progress(run_id)
+        return await self._store.node_runs(run_id)
 
     async def history(
         self, run_id: str, *, scope: str | None, node: str | None, cursor: str | None, limit: int

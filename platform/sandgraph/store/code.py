@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, insert, or_, select
 
 from sandgraph.errors import NotFound
 from sandgraph.store import cursors
 from sandgraph.store.columns import now, storable
 from sandgraph.store.filters import NameSort
 from sandgraph.store.records import CodeKind, CodeVersion, Page
-from sandgraph.store.scans import begins_with, collect
+from sandgraph.store.scans import STATEMENTS, begins_with, collect
 from sandgraph.store.tables import code as table
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def latest_of(connection: Connection, tenant: str, kind: CodeKind, names: Iterab
     """Return the latest version of each name that is known."""
     found: dict[str, CodeVersion] = {}
     for some in _batches(dict.fromkeys(names)):
-        for row in connection.execute(_latest(tenant, kind).where(table.c.name.in_(some))):
+        for row in connection.execute(_latest_named(tenant, kind), {"names": some}):
             found[row.name] = version_of(row)
     return found
 
@@ -141,6 +142,7 @@ def _fetch(
     return [(row.name, row.version, row.created_at) for row in connection.execute(query)]
 
 
+@lru_cache(STATEMENTS)
 def keys_query(tenant: str, kind: CodeKind, prefix: str, sort: NameSort, behind: _Key | None, most: int) -> Select[Any]:
     """Return the statement that gives names, or all versions of all names, in the list's order."""
     c = table.c
@@ -168,7 +170,7 @@ def _load(
     connection: Connection, tenant: str, kind: CodeKind, prefix: str, keys: Sequence[_Key]
 ) -> dict[_Key, CodeVersion]:
     # Of the keys that are versions, those that are no latest ones stay away.
-    names = [name for name, _, _ in keys if name.startswith(prefix)]
+    names = [name for name, version, _ in keys if version and name.startswith(prefix)]
     latest = _latest_versions(connection, tenant, kind, names)
     shown = {key: key[0] for key in keys if key[1] in {0, latest.get(key[0])} and key[0].startswith(prefix)}
     found = latest_of(connection, tenant, kind, shown.values())
@@ -202,6 +204,11 @@ def version_of(row: Row[Any]) -> CodeVersion:
 
 def _of(tenant: str, kind: CodeKind) -> ColumnElement[bool]:
     return and_(table.c.tenant == tenant, table.c.kind == kind.value)
+
+
+@lru_cache(STATEMENTS)
+def _latest_named(tenant: str, kind: CodeKind) -> Select[Any]:
+    return _latest(tenant, kind).where(table.c.name.in_(bindparam("names", expanding=True)))
 
 
 def _latest(tenant: str, kind: CodeKind) -> Select[Any]:

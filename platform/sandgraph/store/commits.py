@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, false, or_, select, type_coerce
+from sqlalchemy import Connection, Row, Select, String, bindparam, false, or_, select, type_coerce
 
 from sandgraph.errors import InvalidInput, NotFound
 from sandgraph.model.run import NodeRunKey
@@ -21,6 +21,16 @@ _MAX_INTEGER = 2**63 - 1
 
 #: Commits that one statement names.
 _NAMED_AT_ONCE = 500
+
+# Made once: making one takes longer than SQLite needs to run it.
+_AUTHORS = select(_ROW.number, _ROW.scope, _ROW.node, _ROW.iteration, _ROW.attempt).where(
+    _ROW.run_id == bindparam("run_id"), _ROW.number.in_(bindparam("numbers", expanding=True))
+)
+_PARENTS = (
+    select(_ROW.number, type_coerce(_ROW.parents, String))
+    .where(_ROW.run_id == bindparam("run_id"), _ROW.number <= bindparam("upto"), _ROW.scope == "")
+    .order_by(_ROW.number)
+)
 
 
 def upto(connection: Connection, run_id: str, number: int | None) -> list[CommitRecord]:
@@ -49,10 +59,9 @@ def get(connection: Connection, run_id: str, number: int) -> CommitRecord:
 def parents(connection: Connection, run_id: str, upto: int) -> list[tuple[int, tuple[int, ...]]]:
     """Return the commits of a run's own graph, up to one and with it: their numbers and parents, by number."""
     journal.last_number(connection, run_id)
-    columns = _ROW.number, type_coerce(_ROW.parents, String)
-    query = select(*columns).where(_ROW.run_id == run_id, _ROW.number <= upto, _ROW.scope == "").order_by(_ROW.number)
+    found = connection.execute(_PARENTS, {"run_id": run_id, "upto": upto})
     # Lists of numbers: there may be many thousands, and a parser for all of JSON takes as long as all the rest.
-    return [(number, tuple(map(int, text[1:-1].split(",")))) for number, text in connection.execute(query)]
+    return [(number, tuple(map(int, text[1:-1].split(",")))) for number, text in found]
 
 
 def touching(
@@ -79,15 +88,10 @@ def authors(connection: Connection, run_id: str, numbers: Collection[int]) -> di
     wanted = sorted(numbers)
     found: dict[int, tuple[NodeRunKey, int | None]] = {}
     for first in range(0, len(wanted), _NAMED_AT_ONCE):
-        for row in connection.execute(authors_query(run_id, wanted[first : first + _NAMED_AT_ONCE])):
+        some = {"run_id": run_id, "numbers": wanted[first : first + _NAMED_AT_ONCE]}
+        for row in connection.execute(_AUTHORS, some):
             found[row.number] = NodeRunKey(row.node, row.iteration, row.scope), row.attempt
     return found
-
-
-def authors_query(run_id: str, numbers: Collection[int]) -> Select[Any]:
-    """Return the statement of who made some commits."""
-    columns = (_ROW.number, _ROW.scope, _ROW.node, _ROW.iteration, _ROW.attempt)
-    return select(*columns).where(_ROW.run_id == run_id, _ROW.number.in_(numbers))
 
 
 def page(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, Select, exists, insert, or_, select
+from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, or_, select
 
 from sandgraph.errors import NotFound
 from sandgraph.model.document import from_document, to_document
@@ -15,7 +16,7 @@ from sandgraph.store.columns import now, to_json
 from sandgraph.store.filters import GraphFilter, NameSort
 from sandgraph.store.ids import new_id
 from sandgraph.store.records import GraphVersion, Page
-from sandgraph.store.scans import begins_with, collect
+from sandgraph.store.scans import STATEMENTS, begins_with, collect
 from sandgraph.store.tables import graph as table
 
 #: Where a version is in a list: its id, and its name where the list is in the order of those.
@@ -95,6 +96,7 @@ def _fetch(
     return [(row.id, row.name) if sort is NameSort.NAME else (row.id,) for row in connection.execute(query)]
 
 
+@lru_cache(STATEMENTS)
 def keys_query(tenant: str, where: GraphFilter, sort: NameSort, behind: _Key | None, most: int) -> Select[Any]:
     """Return the statement that gives ids, and names, in the list's order."""
     c = table.c
@@ -119,9 +121,10 @@ def keys_query(tenant: str, where: GraphFilter, sort: NameSort, behind: _Key | N
     return query
 
 
-def rows_query(ids: Sequence[str], where: GraphFilter) -> Select[Any]:
-    """Return the statement that reads those of these ids that are to be shown."""
-    query = select(table).where(table.c.id.in_(ids))
+@lru_cache(STATEMENTS)
+def rows_query(where: GraphFilter) -> Select[Any]:
+    """Return the statement that reads those of some ids that are to be shown."""
+    query = select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
     if where.prefix:
         query = query.where(begins_with(table.c.name, where.prefix))
     if where.latest:
@@ -135,7 +138,8 @@ def rows_query(ids: Sequence[str], where: GraphFilter) -> Select[Any]:
 
 def _load(connection: Connection, where: GraphFilter, keys: Sequence[_Key]) -> Mapping[_Key, GraphVersion]:
     by_id = {key[0]: key for key in keys}
-    return {by_id[row.id]: _version_of(row) for row in connection.execute(rows_query(list(by_id), where))}
+    found = connection.execute(rows_query(where), {"ids": list(by_id)})
+    return {by_id[row.id]: _version_of(row) for row in found}
 
 
 def _key(kind: str, cursor: str | None, sort: NameSort) -> _Key | None:

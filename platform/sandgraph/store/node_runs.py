@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, Usage
 from sandgraph.store import journal, tables
@@ -14,7 +14,9 @@ from sandgraph.store.records import AttemptRecord, NodeRunRecord, Reads
 _DONE = tables.node_run.c
 _TRIED = tables.attempt.c
 _MAX_INTEGER = 2**63 - 1
-_IN_PROGRESS = (NodeRunStatus.RUNNING.value, NodeRunStatus.WAITING.value, NodeRunStatus.RETRYING.value)
+
+#: What a node run is that has begun and not ended.
+IN_PROGRESS = frozenset({NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING})
 
 _IS_OF = and_(
     _TRIED.run_id == _DONE.run_id,
@@ -24,15 +26,39 @@ _IS_OF = and_(
 )
 
 
-def read(connection: Connection, run_id: str, after: int, limit: int | None) -> list[NodeRunRecord]:
-    """Return the node runs that began after a record of the journal, in order of start, at most ``limit``."""
+# Made once: making one takes longer than SQLite needs to run it.
+_LATER = (
+    select(tables.node_run)
+    .where(_DONE.run_id == bindparam("run_id"), _DONE.first_seq > bindparam("after"))
+    .order_by(_DONE.first_seq)
+    .limit(bindparam("limit"))
+)
+_TRIES = (
+    select(tables.attempt)
+    .join_from(tables.node_run, tables.attempt, _IS_OF)
+    .where(
+        _DONE.run_id == bindparam("run_id"), _DONE.first_seq > bindparam("after"), _DONE.first_seq <= bindparam("last")
+    )
+)
+_UNENDED = _DONE.run_id == bindparam("run_id"), _DONE.status.in_([status.value for status in IN_PROGRESS])
+_RUNNING = select(tables.node_run).where(*_UNENDED).order_by(_DONE.first_seq)
+_RUNNING_TRIES = select(tables.attempt).join_from(tables.node_run, tables.attempt, _IS_OF).where(*_UNENDED)
+
+
+def read(connection: Connection, run_id: str) -> list[NodeRunRecord]:
+    """Return a run's node runs in order of start."""
     journal.last_number(connection, run_id)
+    return page(connection, run_id, 0, _MAX_INTEGER)
+
+
+def page(connection: Connection, run_id: str, after: int, limit: int) -> list[NodeRunRecord]:
+    """Return the node runs that began after a record of the journal, in order of start, at most ``limit``."""
     after = min(after, _MAX_INTEGER)
-    query = select(tables.node_run).where(_DONE.run_id == run_id, _DONE.first_seq > after).order_by(_DONE.first_seq)
-    rows = connection.execute(query if limit is None else query.limit(limit)).all()
+    rows = connection.execute(_LATER, {"run_id": run_id, "after": after, "limit": limit}).all()
     if not rows:
         return []
-    return _records(rows, connection.execute(attempts_query(run_id, after, rows[-1].first_seq)).all())
+    tries = connection.execute(_TRIES, {"run_id": run_id, "after": after, "last": rows[-1].first_seq}).all()
+    return _records(rows, tries)
 
 
 def _records(rows: Sequence[Row[Any]], tries: Sequence[Row[Any]]) -> list[NodeRunRecord]:
@@ -60,36 +86,14 @@ def in_progress(connection: Connection, run_id: str) -> list[NodeRunRecord]:
     No index is kept for them, which each step of a run would have to write: to look at the rows of a run takes some
     milliseconds for 10,000 of them, and only those in progress are read.
     """
-    journal.last_number(connection, run_id)
-    rows = connection.execute(in_progress_query(run_id)).all()
-    return _records(rows, connection.execute(attempts_in_progress_query(run_id)).all() if rows else [])
-
-
-def in_progress_query(run_id: str) -> Select[Any]:
-    """Return the statement of the node runs in progress."""
-    query = select(tables.node_run).where(_DONE.run_id == run_id, _DONE.status.in_(_IN_PROGRESS))
-    return query.order_by(_DONE.first_seq)
-
-
-def attempts_in_progress_query(run_id: str) -> Select[Any]:
-    """Return the statement of the attempts of the node runs in progress."""
-    query = select(tables.attempt).join_from(tables.node_run, tables.attempt, _IS_OF)
-    return query.where(_DONE.run_id == run_id, _DONE.status.in_(_IN_PROGRESS))
+    rows = connection.execute(_RUNNING, {"run_id": run_id}).all()
+    return _records(rows, connection.execute(_RUNNING_TRIES, {"run_id": run_id}).all() if rows else [])
 
 
 def count(connection: Connection, run_id: str) -> int:
     """Count a run's node runs."""
     journal.last_number(connection, run_id)
     return connection.scalar(select(func.count()).select_from(tables.node_run).where(_DONE.run_id == run_id)) or 0
-
-
-def attempts_query(run_id: str, after: int, last: int) -> Select[Any]:
-    """Return the statement of the attempts of the node runs that began after a record, up to another and with it."""
-    return (
-        select(tables.attempt)
-        .join_from(tables.node_run, tables.attempt, _IS_OF)
-        .where(_DONE.run_id == run_id, _DONE.first_seq > after, _DONE.first_seq <= last)
-    )
 
 
 def failure_of(document: dict[str, str] | None) -> Failure | None:

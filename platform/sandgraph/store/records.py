@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.annotations import NO_ANNOTATIONS, Annotations
 from sandgraph.model.graph import Graph
 from sandgraph.model.log_filter import LogFilter
-from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, RunStatus, Usage
+from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus, RunStatus, Usage
 from sandgraph.model.state import Json, StateDiff
 from sandgraph.telemetry.trace import SpanRef, run_span
 
@@ -385,3 +385,52 @@ class TenantRecord:
     version: int
     created_at: datetime | None
     updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who set a key.
+
+    Attributes:
+        commit: Number of the checkpoint; 0 is the initial state.
+        key: The node run; None where it came with the initial state.
+        attempt: The attempt, where one did.
+    """
+
+    commit: int
+    key: NodeRunKey | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A state, and where it stands in the run's history.
+
+    Attributes:
+        data: The state.
+        commit: Number of the checkpoint, or of the last commit so far.
+        conflicts: Keys that branches in flight have both set; ``data`` has the latest commit's value.
+        writers: Who set each key last.
+    """
+
+    data: Mapping[str, Json]
+    commit: int
+    conflicts: tuple[str, ...] = ()
+    writers: Mapping[str, Writer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands.
+
+    Attributes:
+        run: The run.
+        node_runs: A page of its node runs, in order of their start.
+        has_more: Whether others follow.
+        in_progress: Those that have begun and not ended.
+    """
+
+    run: RunSummary
+    node_runs: Sequence[NodeRunRecord]
+    has_more: bool
+    in_progress: Sequence[NodeRunRecord]

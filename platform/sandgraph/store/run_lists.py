@@ -6,9 +6,10 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, or_, select
 from sqlalchemy.sql.selectable import FromClause
 
 from sandgraph.model.run import RunStatus
@@ -18,11 +19,14 @@ from sandgraph.store.filters import RunFilter, RunSort
 from sandgraph.store.ids import first_id
 from sandgraph.store.records import Page, RunSummary
 from sandgraph.store.runs import summary_of
-from sandgraph.store.scans import collect
+from sandgraph.store.scans import STATEMENTS, collect
 from sandgraph.store.tables import run, run_tag
 
 #: A run's id is made this long before it is called created, at most.
 _SLACK = timedelta(seconds=5)
+
+#: Pages of one list whose statements are kept.
+_PAGES = 4
 
 #: Where a run is in the list: its id, and its end where the list is in the order of those.
 Key = tuple[str, datetime | None]
@@ -53,15 +57,16 @@ class Plan:
     Attributes:
         sources: Statements that give keys, each through an index in the list's order; one for each status, where it is
             by those.
-        rest: What is asked of each run that they give.
+        rows: The statement that reads those runs of some ``ids`` of which all else holds that is asked.
         is_descending: The order.
     """
 
     sources: tuple[Callable[[Key | None, int], Select[Any]], ...]
-    rest: tuple[ColumnElement[bool], ...]
+    rows: Select[Any]
     is_descending: bool
 
 
+@lru_cache(STATEMENTS)
 def plan_of(tenant: str | None, where: RunFilter, sort: RunSort) -> Plan:
     """Choose the index that leaves least to be looked at."""
     asked = _asked(tenant, where)
@@ -72,9 +77,9 @@ def plan_of(tenant: str | None, where: RunFilter, sort: RunSort) -> Plan:
     if sort.is_by_end:
         ends = [asked.pop(name) for name in ("tenant", "finished_after", "finished_before") if name in asked]
         source = _by_end([run.c.finished_at.is_not(None), *ends], sort)
-        return Plan((source,), (*asked.values(), *tags.values()), sort.is_descending)
+        return Plan((source,), _rows([*asked.values(), *tags.values()]), sort.is_descending)
     sources = _sources(tenant, where, asked, tags, sort)
-    return Plan(sources, (*asked.values(), *tags.values()), sort.is_descending)
+    return Plan(sources, _rows([*asked.values(), *tags.values()]), sort.is_descending)
 
 
 def _asked(tenant: str | None, where: RunFilter) -> dict[str, ColumnElement[bool]]:
@@ -156,6 +161,7 @@ def _by_id(
     if upper:
         bounds.append(column < first_id("run", min(upper) + timedelta(milliseconds=1)))
 
+    @lru_cache(_PAGES)
     def make(behind: Key | None, most: int) -> Select[Any]:
         order = column.desc() if sort.is_descending else column.asc()
         query = select(column).where(*bounds).order_by(order).limit(most)
@@ -172,6 +178,7 @@ def _by_id(
 def _by_end(conditions: Sequence[ColumnElement[bool]], sort: RunSort) -> Callable[[Key | None, int], Select[Any]]:
     at, run_id = run.c.finished_at, run.c.id
 
+    @lru_cache(_PAGES)
     def make(behind: Key | None, most: int) -> Select[Any]:
         order = (at.desc(), run_id.desc()) if sort.is_descending else (at.asc(), run_id.asc())
         query = select(run_id, at).where(*conditions).order_by(*order).limit(most)
@@ -199,13 +206,13 @@ def _fetch(connection: Connection, plan: Plan, behind: Key | None, most: int) ->
 
 def _load(connection: Connection, plan: Plan, keys: Sequence[Key]) -> Mapping[Key, RunSummary]:
     by_id = {key[0]: key for key in keys}
-    return {by_id[row.id]: summary_of(row) for row in connection.execute(rows_query(list(by_id), plan.rest))}
+    return {by_id[row.id]: summary_of(row) for row in connection.execute(plan.rows, {"ids": list(by_id)})}
 
 
-def rows_query(ids: Sequence[str], rest: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Return the statement that reads runs of these ids, those of which the rest holds."""
+def _rows(rest: Sequence[ColumnElement[bool]]) -> Select[Any]:
     joined: FromClause = JOINED
-    return select(run, *COLUMNS).select_from(joined).where(and_(run.c.id.in_(ids), run.c.deleted_at.is_(None), *rest))
+    is_shown = and_(run.c.id.in_(bindparam("ids", expanding=True)), run.c.deleted_at.is_(None), *rest)
+    return select(run, *COLUMNS).select_from(joined).where(is_shown)
 
 
 def _text(key: Key) -> str:

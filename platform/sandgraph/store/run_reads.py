@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 
-from sandgraph.model.run import NodeRunKey, RunStatus
+from sandgraph.model.run import RunStatus
 from sandgraph.store import (
     checkpoints,
     commits,
@@ -16,6 +15,7 @@ from sandgraph.store import (
     received_events,
     run_events,
     run_lists,
+    run_states,
     runs,
 )
 from sandgraph.store.database import Database
@@ -32,7 +32,9 @@ from sandgraph.store.records import (
     Page,
     ReceivedEvent,
     RunRecord,
+    RunState,
     RunSummary,
+    Standing,
     StoredEvent,
     TailPage,
 )
@@ -60,6 +62,35 @@ class RunReads:
             NotFound: There is none of that id.
         """
         return await self._database.read(runs.summary, run_id)
+
+    async def standing(self, run_id: str, *, after: int = 0, limit: int, tenant: str | None = None) -> Standing:
+        """Return a run, a page of its node runs in order of their start, and those in progress.
+
+        Args:
+            run_id: The run.
+            after: The ``first_seq`` of the last node run that was seen.
+            limit: The most of the page.
+            tenant: Whose it is to be; without it, anybody's.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        found = await self._database.read(run_states.standing, run_id, tenant, after, limit)
+        self._known.tenants.keep(run_id, found.run.tenant)
+        return found
+
+    async def state(self, run_id: str, at: int | None, *, tenant: str | None = None) -> tuple[RunSummary, RunState]:
+        """Return a run and its state by now, or that of checkpoint ``at``.
+
+        Args:
+            run_id: The run.
+            at: The checkpoint; without it the final state, or in a run in flight what all branches did so far.
+            tenant: Whose it is to be; without it, anybody's.
+
+        Raises:
+            NotFound: There is none of that id, or it has no such checkpoint.
+        """
+        return await self._database.read(run_states.state, run_id, tenant, at)
 
     async def tenant_of(self, run_id: str) -> str:
         """Return whose a run is.
@@ -159,26 +190,13 @@ class RunReads:
         """
         return await self._database.read(logs.page, run_id, query)
 
-    async def node_runs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
+    async def node_runs(self, run_id: str) -> list[NodeRunRecord]:
         """Return a run's node runs in order of start, with their attempts.
 
-        Args:
-            run_id: The run.
-            after: The ``first_seq`` of the last one that was seen.
-            limit: The most to return; all without it.
-
         Raises:
             NotFound: There is no run of that id.
         """
-        return await self._database.read(node_runs.read, run_id, after, limit)
-
-    async def node_runs_in_progress(self, run_id: str) -> list[NodeRunRecord]:
-        """Return a run's node runs that have begun and not ended, in order of start, with their attempts.
-
-        Raises:
-            NotFound: There is no run of that id.
-        """
-        return await self._database.read(node_runs.in_progress, run_id)
+        return await self._database.read(node_runs.read, run_id)
 
     async def count_node_runs(self, run_id: str) -> int:
         """Count a run's node runs.
@@ -203,34 +221,6 @@ class RunReads:
             NotFound: There is no run of that id, or it has no such commit.
         """
         return await self._database.read(commits.get, run_id, number)
-
-    async def commit_parents(self, run_id: str, *, upto: int) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the commits of a run's own graph, up to ``upto`` and with it: their numbers and parents, by number.
-
-        Raises:
-            NotFound: There is no run of that id.
-        """
-        return await self._database.read(commits.parents, run_id, upto)
-
-    async def commits_touching(
-        self, run_id: str, *, after: int, upto: int, keys: Collection[str] | None = None
-    ) -> list[CommitRecord]:
-        """Return the commits of a run's own graph after ``after``, up to ``upto`` and with it.
-
-        With ``keys``, those that change one of them, and perhaps a few others.
-
-        Raises:
-            NotFound: There is no run of that id.
-        """
-        return await self._database.read(commits.touching, run_id, after, upto, keys)
-
-    async def authors(self, run_id: str, numbers: Collection[int]) -> dict[int, tuple[NodeRunKey, int | None]]:
-        """Return who made some of a run's commits, by number: the node run, and the attempt where one did.
-
-        Raises:
-            NotFound: There is no run of that id.
-        """
-        return await self._database.read(commits.authors, run_id, numbers)
 
     async def history(
         self,

@@ -18,6 +18,10 @@ T = TypeVar("T")
 #: Items that are looked at for one page, and how many of them at a time where some may not be shown.
 WINDOW, _AT_ONCE = 2_000, 500
 
+#: Statements of each kind that are kept: to make one of some short list takes several times as long as to run it, and
+#: most who ask want a list's first page, as everybody before them.
+STATEMENTS = 256
+
 
 def collect(
     after: K | None,

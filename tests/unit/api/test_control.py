@@ -278,16 +278,11 @@ def test_who_is_at_work_is_told_of_all_pages(
         for seq in range(1, 2_501)
     ]
 
-    async def node_runs(_: object, run_id: str, *, after: int = 0, limit: int | None = None) -> list[NodeRunRecord]:
+    async def node_runs(_: object, run_id: str) -> list[NodeRunRecord]:
         assert run_id == held
-        return many[after:][:limit]
-
-    async def node_runs_in_progress(_: object, run_id: str) -> list[NodeRunRecord]:
-        assert run_id == held
-        return [many[seq - 1] for seq in status]
+        return many
 
     monkeypatch.setattr(FakeReader, "node_runs", node_runs)
-    monkeypatch.setattr(FakeReader, "node_runs_in_progress", node_runs_in_progress)
     first = client.get(f"/graph/status/{held}").json()
     assert (len(first["node_runs"]), first["next_cursor"]) == (500, "500")
     last = client.get(f"/graph/status/{held}?cursor=2000").json()

@@ -15,14 +15,14 @@ from tests.unit.store.test_checkpoints import History
 
 from sandgraph.errors import Conflict, NotFound
 from sandgraph.execution import plans
-from sandgraph.execution.checkpoints import RunState, Writer, all_told, read_past, read_state, read_told
+from sandgraph.execution.checkpoints import all_told, read_past, read_told
 from sandgraph.model.commands import RecordRun
 from sandgraph.model.history import state_so_far
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.replay import Past
 from sandgraph.model.run import RunStatus
 from sandgraph.model.state import Json, State
-from sandgraph.store.records import CodeKind
+from sandgraph.store.records import CodeKind, RunState, Writer
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ BRANCHES = graph_of("start>a start>b a>j b>j j>k k>end")
 
 
 async def state(at: World, run_id: str, number: int | None = None) -> RunState:
-    return await at.runs.state(run_id, number)
+    return (await at.store.state(run_id, number))[1]
 
 
 def by(commit: int, name: str, attempt: int | None = 1) -> Writer:
@@ -252,7 +252,7 @@ async def test_the_state_by_now_is_that_of_all_commits(tmp_path: Path, seed: int
             if random.random() < 0.5:
                 history.commit(tips[0].inside(None), changing(inner=length), scope="sub#1")
             run_id = await stored(store, history, initial)
-            found = await read_state(store, run_id, None)
+            _, found = await store.state(run_id, None)
             expected = of_all(initial, history)
             # Of reductions that met, who was the last in the graph's order.
             writers = {**expected.writers, "sum": found.writers["sum"]}
@@ -273,7 +273,7 @@ async def test_a_branch_that_is_left_behind_is_told_beside_a_long_one(tmp_path: 
     store = await Store.open(tmp_path)
     try:
         run_id = await stored(store, history, {"k2": 0, "kept": 1})
-        found = await read_state(store, run_id, None)
+        _, found = await store.state(run_id, None)
         expected = of_all({"k2": 0, "kept": 1}, history)
         assert found == expected
         assert found.conflicts == (("k1",) if "k1" in changes else ())

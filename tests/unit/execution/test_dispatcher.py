@@ -131,7 +131,7 @@ async def test_a_chain_completes_and_every_step_is_kept(tmp_path: Path) -> None:
             (name, NodeRunStatus.SUCCEEDED) for name in ("start", "a", "b", "end")
         ]
         assert [(c.number, c.parents) for c in await store.commits(run_id)] == [(1, (0,)), (2, (1,))]
-        assert (await dispatcher.state(run_id, 1)).data == {"x": 0, "a": 1}
+        assert (await store.state(run_id, 1))[1].data == {"x": 0, "a": 1}
 
 
 async def test_followers_see_every_record_once_wherever_they_begin(tmp_path: Path) -> None:

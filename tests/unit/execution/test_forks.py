@@ -61,8 +61,8 @@ async def test_a_fork_over_another_state_is_seen_by_who_descends_from_it(tmp_pat
         await at.ended(old)
         new = await at.ended(await at.forked(old, 1, changing("gone", "never", a=10, x=5)))
         assert new.final_state == {"x": 5, "a": 10, "b": 15}
-        assert (await at.runs.state(new.run_id, 0)).data == {"x": 1}
-        assert (await at.runs.state(new.run_id, 1)).data == {"x": 5, "a": 10}
+        assert (await at.store.state(new.run_id, 0))[1].data == {"x": 1}
+        assert (await at.store.state(new.run_id, 1))[1].data == {"x": 5, "a": 10}
 
 
 async def test_a_fork_at_the_initial_state_runs_all_anew(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ async def test_resume_keeps_completed_siblings_where_a_run_finishes_what_it_can(
             a="state['ok']; state['a'] = 1", b="time.sleep(0.3); state['b'] = time.time_ns()", c="pass", j="pass"
         )
         old = await at.ended(await at.begun(graph), RunStatus.FAILED)
-        b = (await at.runs.state(old.run_id, None)).data["b"]
+        b = (await at.store.state(old.run_id, None))[1].data["b"]
         await at.knows(a="state['a'] = 1")
         new = await at.ended(await at.resumed(old.run_id, latest=True))
         assert new.final_state == {"a": 1, "b": b}
@@ -445,7 +445,7 @@ async def test_what_failed_inside_a_subgraph_is_resumed_there(tmp_path: Path) ->
         inner = await at.saved(graph_of("start>a a>b b>end"))
         old = await at.begun(graph_of("start>s s>c c>end", subgraph("s", inner)))
         await at.ended(old, RunStatus.FAILED)
-        a = (await at.runs.state(old, 1)).data["a"]
+        a = (await at.store.state(old, 1))[1].data["a"]
         await at.knows(b="state['b'] = 1")
         new = await at.ended(await at.resumed(old, latest=True))
         assert new.final_state == {"a": a, "b": 1, "c": 1}
@@ -562,6 +562,6 @@ async def test_a_fork_that_waits_for_its_turn_can_be_cancelled(tmp_path: Path) -
         first = await at.begun(graph_of("start>s s>end"))
         new = await at.forked(old, 1)
         assert (await at.runs.cancel(new)).status is RunStatus.CANCELLED
-        assert (await at.runs.state(new, None)).data == {"a": 1}
+        assert (await at.store.state(new, None))[1].data == {"a": 1}
         await at.ended(first)
         assert (await at.ended(await at.resumed(new))).final_state == {"a": 1}

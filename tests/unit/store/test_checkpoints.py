@@ -11,6 +11,7 @@ from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, Recor
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus
 from sandgraph.model.state import DeleteKey, Json, Op, ReduceKey, SetKey, StateDiff, View, merge
+from sandgraph.store import commits
 from sandgraph.store.checkpoints import EVERY
 from sandgraph.store.records import Checkpoint, CommitRecord, Page
 from sandgraph.store.store import Store
@@ -132,11 +133,12 @@ async def test_who_made_commits_is_read_without_them(store: Store, run_id: str) 
     history.commit(before, StateDiff(), attempt=None)
     await history.store(store, run_id)
     every = {commit.number: (commit.key, commit.attempt) for commit in history.commits}
-    assert await store.authors(run_id, range(1, 1_300)) == every
-    assert await store.authors(run_id, {3, 1_201, 5_000}) == {3: every[3], 1_201: every[1_201]}
-    assert await store.authors(run_id, []) == {}
+    read = store._database.read
+    assert await read(commits.authors, run_id, range(1, 1_300)) == every
+    assert await read(commits.authors, run_id, {3, 1_201, 5_000}) == {3: every[3], 1_201: every[1_201]}
+    assert await read(commits.authors, run_id, []) == {}
     with pytest.raises(NotFound):
-        await store.authors("run_nothing", [])
+        await read(commits.authors, "run_nothing", [])
 
 
 async def test_states_that_are_not_there_are_not_found(store: Store, run_id: str) -> None:

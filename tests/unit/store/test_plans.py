@@ -42,12 +42,12 @@ async def _ask_for_everything(store: Store, run_id: str) -> None:
     await store.run_summary(run_id)
     await store.interrupt_runs()
     await store.node_runs(run_id)
-    await store.node_runs(run_id, after=3, limit=5)
-    await store.node_runs_in_progress(run_id)
+    await store.standing(run_id, after=3, limit=5)
+    for at in (None, 0, 1):
+        await store.state(run_id, at)
     await store.count_node_runs(run_id)
     await store.commits(run_id, upto=3)
     await store.commit(run_id, 1)
-    await store.authors(run_id, [1, 2])
     await store.checkpoint(run_id, 1)
     for scope in (None, "", "sub#1"):
         for node in (None, "work"):

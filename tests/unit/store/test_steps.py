@@ -285,11 +285,16 @@ async def test_node_runs_come_in_pages(store: Store, run_id: str, begin: Begin) 
     assert await store.count_node_runs(run_id) == len(every) == 7
     assert {len(each.attempts) for each in every} == {2}
     found: list[NodeRunRecord] = []
-    while page := await store.node_runs(run_id, after=found[-1].first_seq if found else 0, limit=3):
-        assert len(page) <= 3
-        found += page
-    assert found == every
-    assert await store.node_runs(run_id, after=2**70, limit=3) == []
+    sizes = []
+    while True:
+        standing = await store.standing(run_id, after=found[-1].first_seq if found else 0, limit=3)
+        found += standing.node_runs
+        sizes.append(len(standing.node_runs))
+        assert standing.in_progress == every
+        if not standing.has_more:
+            break
+    assert (found, sizes) == (every, [3, 3, 1])
+    assert (await store.standing(run_id, after=2**70, limit=3)).node_runs == []
 
 
 async def test_a_node_run_that_waits_is_in_flight(store: Store, run_id: str) -> None:
@@ -312,7 +317,7 @@ async def test_what_waited_runs_once_its_attempt_starts(store: Store, run_id: st
 
 
 async def test_those_in_progress_are_read_alone(store: Store, run_id: str, begin: Begin, succeed: Succeed) -> None:
-    assert await store.node_runs_in_progress(run_id) == []
+    assert (await store.standing(run_id, limit=500)).in_progress == []
     for number in range(1, 8):
         key = await begin("work", number)
         if number in {1, 2, 5}:
@@ -325,9 +330,34 @@ async def test_those_in_progress_are_read_alone(store: Store, run_id: str, begin
         RecordNodeRun(failed, NodeRunStatus.RETRYING, FAILURE),
     ]
     await store.apply(run_id, again)
-    found = await store.node_runs_in_progress(run_id)
     unended = {NodeRunStatus.RUNNING, NodeRunStatus.WAITING, NodeRunStatus.RETRYING}
-    assert {each.status for each in found} == unended
-    assert found == [each for each in await store.node_runs(run_id) if each.status in unended]
-    with pytest.raises(NotFound):
-        await store.node_runs_in_progress("run_0")
+    expected = [each for each in await store.node_runs(run_id) if each.status in unended]
+    # Of all that there are, and not of those that are shown.
+    for limit in (2, 500):
+        found = (await store.standing(run_id, limit=limit)).in_progress
+        assert {each.status for each in found} == unended
+        assert found == expected
+
+
+async def test_a_run_that_ended_has_nothing_in_progress(store: Store, run_id: str, begin: Begin) -> None:
+    await begin("work", 1)
+    assert len((await store.standing(run_id, limit=500)).in_progress) == 1
+    await store.apply(run_id, [RecordRun(RunStatus.FAILED, FAILURE)])
+    standing = await store.standing(run_id, limit=500)
+    assert (standing.run.status, len(standing.node_runs), standing.in_progress) == (RunStatus.FAILED, 1, ())
+
+
+@pytest.mark.parametrize("tenant", ["default", None])
+async def test_where_a_run_stands_is_told_its_tenant_alone(store: Store, run_id: str, tenant: str | None) -> None:
+    assert (await store.standing(run_id, limit=1, tenant=tenant)).run.run_id == run_id
+    assert (await store.state(run_id, None, tenant=tenant))[0].run_id == run_id
+    for asked in (
+        store.standing(run_id, limit=1, tenant="other"),
+        store.state(run_id, None, tenant="other"),
+        store.state(run_id, 0, tenant="other"),
+        store.standing("run_0", limit=1, tenant=tenant),
+        store.state("run_0", None, tenant=tenant),
+    ):
+        with pytest.raises(NotFound) as missing:
+            await asked
+        assert missing.value.code == "run_not_found"

@@ -74,7 +74,7 @@ async def pause_run(run_id: RunId, uses: Operates) -> Response:
     A paused run may be paused again. A run's time does not pass while it is paused.
     """
     run = await uses.runs.pause(known_id("run", run_id))
-    return reply(await status_of(uses.runs, uses.reader, run))
+    return reply(await status_of(uses.runs, uses.reader, run.run_id))
 
 
 @router.post(
@@ -85,7 +85,7 @@ async def pause_run(run_id: RunId, uses: Operates) -> Response:
 async def unpause_run(run_id: RunId, uses: Operates) -> Response:
     """Go on where a run was paused; one that is not paused stays as it is."""
     run = await uses.runs.unpause(known_id("run", run_id))
-    return reply(await status_of(uses.runs, uses.reader, run))
+    return reply(await status_of(uses.runs, uses.reader, run.run_id))
 
 
 @router.post(

@@ -45,8 +45,8 @@ class HistoryQuery(ListQuery):
 )
 async def run_state(run_id: RunId, query: Annotated[StateQuery, Query()], uses: Reads) -> Response:
     """Read the state by now, where branches in flight are merged, or that of a checkpoint, and who set each key."""
-    run = await uses.reader.run_summary(known_id("run", run_id))
-    return reply(state_view(run, await uses.runs.state(run.run_id, query.at)))
+    run, state = await uses.reader.state(known_id("run", run_id), query.at)
+    return reply(state_view(run, state))
 
 
 @router.get(

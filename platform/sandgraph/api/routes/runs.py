@@ -132,7 +132,7 @@ async def run_graph(
         hint = f"The run goes on: ask GET /graph/status/{run.run_id}, or follow /graph/ws/{run.run_id}."
         return reply(accepted_view(run, hint), status=202, headers=headers)
     # A run that did not complete may have no final state of its own; what it committed counts.
-    data = run.final_state if run.final_state is not None else (await uses.runs.state(run.run_id, None)).data
+    data = run.final_state if run.final_state is not None else (await uses.reader.state(run.run_id, None))[1].data
     node_runs = await uses.reader.node_runs(run.run_id)
     # There may be many thousands, and all are told of: on a thread, so that the steps of runs find their turn.
     return await asyncio.to_thread(lambda: reply(outcome_view(run, data, node_runs), headers=headers))
@@ -220,8 +220,8 @@ async def run_status(
 
     Of a run with many node runs, `next_cursor` asks for those that follow.
     """
-    run = await uses.reader.run_summary(known_id("run", run_id))
-    status = await status_of(uses.runs, uses.reader, run, cursor=query.cursor, limit=query.limit)
+    run_id = known_id("run", run_id)
+    status = await status_of(uses.runs, uses.reader, run_id, cursor=query.cursor, limit=query.limit)
     return reply_unless_known(request, status)
 
 
@@ -233,7 +233,7 @@ async def run_status(
 async def cancel_run(run_id: RunId, uses: Operates) -> Response:
     """Kill a run's containers at once; what they still say does not count. A cancelled run stays as it is."""
     run = await uses.runs.cancel(known_id("run", run_id))
-    return reply(await status_of(uses.runs, uses.reader, run))
+    return reply(await status_of(uses.runs, uses.reader, run.run_id))
 
 
 @router.delete(
