@@ -25,7 +25,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from sandgraph.api.app import create_app
 from sandgraph.api.auth.public import is_public_path
-from sandgraph.api.auth.scopes import routes_of
 from sandgraph.bootstrap import open_platform, services_of
 from sandgraph.model.access import ALL_SCOPES, Scope
 from sandgraph.sandbox.inprocess import InProcessSandboxes
@@ -350,7 +349,7 @@ def stream(tenant: Tenant, path: str) -> tuple[list[str], int]:
     sorted(
         {
             route.path
-            for route in routes_of(create_app(World.make(load_settings()).services).router)
+            for route in create_app(World.make(load_settings()).services).routes
             if isinstance(route, APIWebSocketRoute)
         }
     ),

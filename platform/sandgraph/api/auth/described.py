@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute, APIRouter
 
 from sandgraph.api.auth.gate import Gate
 from sandgraph.api.auth.public import SELF_DECIDING, is_public_path
-from sandgraph.api.auth.scopes import routes_of, scopes_of
+from sandgraph.api.auth.scopes import scopes_of
 
 _KEY: dict[str, object] = {
     "type": "http",
@@ -39,7 +39,7 @@ def describe_security(document: dict[str, Any], router: APIRouter, gate: Gate | 
         url = f"{gate.issuer.rstrip('/')}/.well-known/openid-configuration"
         token = {"type": "openIdConnect", "openIdConnectUrl": url, "description": token["description"]}
     document.setdefault("components", {})["securitySchemes"] = {"key": _KEY, "token": token}
-    for route in routes_of(router):
+    for route in router.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
         for method in route.methods or ():

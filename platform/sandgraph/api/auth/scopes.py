@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute
-from starlette.routing import BaseRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from sandgraph.model.access import Scope
 
@@ -16,16 +15,6 @@ def scopes_of(route: object) -> frozenset[Scope]:
     if not isinstance(route, APIRoute | APIWebSocketRoute):
         return frozenset()
     return frozenset(_named(route.dependant))
-
-
-def routes_of(router: APIRouter) -> Iterator[BaseRoute]:
-    """Yield the routes of a router and of those that it includes."""
-    for route in router.routes:
-        included = getattr(route, "original_router", None)
-        if isinstance(included, APIRouter):
-            yield from routes_of(included)
-        else:
-            yield route
 
 
 def _named(dependant: Dependant) -> Iterator[Scope]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 from pydantic import Field
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from sandgraph.api.body import body_of
 from sandgraph.api.problem import HttpError
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import BODY, AdministersKeys, Asker, ListQuery, Reads, answers, known_id, takes
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.access import ApiKeyDocument, TicketDocument
 from sandgraph.api.schemas.access_answers import ApiKeyAnswer, ApiKeyList, ApiKeyMade, TicketAnswer, WhoamiAnswer
 from sandgraph.api.schemas.validation import parser
@@ -29,7 +30,7 @@ from sandgraph.model.access import TENANT_PATTERN, Principal, is_operator
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["access"])
+router = router_of("access")
 
 
 async def gate_of(connection: HTTPConnection) -> Gate:

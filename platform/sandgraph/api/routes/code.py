@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from sandgraph.api.body import body_of
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import BODY, LARGEST, ListQuery, Reads, Submits, answers, known_id, takes
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import CodeAnswer, FunctionList, ToolList
 from sandgraph.api.schemas.code import FunctionSource, ToolSource
 from sandgraph.api.schemas.code_answers import VersionList
@@ -21,7 +22,7 @@ from sandgraph.api.views import code_view, source_view
 from sandgraph.store.filters import NameSort
 from sandgraph.store.records import CodeKind, CodeVersion
 
-router = APIRouter()
+router = router_of()
 
 #: Versions are fetched so many at a time, and a page that has grown to so many characters ends.
 _PART, _LONG_PAGE = 4, 4 * 1024 * 1024

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from sandgraph.api.auth.admission import demand
 from sandgraph.api.auth.scopes import scopes_of
+from sandgraph.api.routing import ApiRoute
 from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services, ServicesFor
 from sandgraph.errors import NotFound
@@ -54,7 +55,8 @@ async def principal_of(connection: HTTPConnection, _required: SecurityScopes) ->
     principal: Principal = getattr(connection.state, "principal", ANYBODY)
     if principal.tenant:
         context.add(tenant=principal.tenant)
-    demand(principal, scopes_of(connection.scope.get("route")))
+    route = connection.scope.get("route")
+    demand(principal, route.scopes if isinstance(route, ApiRoute) else scopes_of(route))
     return principal
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.responses import Response
 
 from sandgraph.api.body import body_of
@@ -22,6 +22,7 @@ from sandgraph.api.routes.common import (
     started,
     takes,
 )
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import EventAnswer, ReplayAnswer, RunForked, RunStatusAnswer
 from sandgraph.api.schemas.control import (
     EventDocument,
@@ -40,7 +41,7 @@ from sandgraph.api.schemas.control import (
 from sandgraph.api.views import event_view, forked_view, replay_view
 from sandgraph.store.records import RunRecord
 
-router = APIRouter(tags=["runs"])
+router = router_of("runs")
 
 
 @router.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -14,10 +14,11 @@ from sandgraph.api.problems.page import Page
 from sandgraph.api.problems.render import HEADERS, list_html, page_html
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import answers, known_id
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.error_answers import ErrorCodeAnswer, ErrorCodeList
 from sandgraph.errors import NotFound
 
-router = APIRouter(tags=["errors"])
+router = router_of("errors")
 
 #: Pages are the same for everybody, until the next release.
 _CACHED = {"Cache-Control": "public, max-age=3600", "Vary": "Accept"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +24,7 @@ from sandgraph.api.routes.common import (
     known_id,
     takes,
 )
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import GraphAnswer, GraphList, GraphSummary
 from sandgraph.api.schemas.graph import GraphDocument, parse_graph
 from sandgraph.api.views import graph_summary, graph_view
@@ -31,7 +32,7 @@ from sandgraph.model.graph import Graph
 from sandgraph.store.filters import GraphFilter, NameSort
 
 #: To be included after all routes of one more fixed part below /graph: an id matches any of them.
-router = APIRouter(tags=["graphs"])
+router = router_of("graphs")
 
 # Without this, asking one of them with GET would tell of a graph of that name that is not there.
 _POST_ONLY = {"create", "run", "run_async"}

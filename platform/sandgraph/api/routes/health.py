@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from sandgraph.api.peers import may_look
 from sandgraph.api.problem import MEDIA_TYPE, document
 from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Uses, answers
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import HealthAnswer
 from sandgraph.errors import Problem
 from sandgraph.execution.health import STOPPING
 from sandgraph.execution.health_report import HealthReport
 
-router = APIRouter()
+router = router_of()
 
 #: Seconds after which it is worth asking again.
 _RETRY_S = 5

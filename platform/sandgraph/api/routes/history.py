@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import LARGEST, ListQuery, Reads, RunId, answers, known_id
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import HistoryAnswer, StateAnswer
 from sandgraph.api.services import Services
 from sandgraph.api.views import commit_view, state_view
 
-router = APIRouter(tags=["runs"])
+router = router_of("runs")
 
 #: Commits are fetched so many at a time, and a page that has grown to so many characters ends: each may be as large as
 #: a state.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -18,13 +18,14 @@ from sandgraph.api.live import EVENTS, Live
 from sandgraph.api.log_views import log_view, text_of
 from sandgraph.api.reply import reply, to_json
 from sandgraph.api.routes.common import Reads, RunId, answers, known_id
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.answers import LogPageAnswer
 from sandgraph.api.schemas.logs import MOST_RECORDS, LogParameters
 from sandgraph.api.services import Services
 from sandgraph.errors import InvalidInput
 from sandgraph.store.records import LogPage, LogQuery
 
-router = APIRouter(tags=["runs"])
+router = router_of("runs")
 
 _TEXT = "text/plain; charset=utf-8"
 _LINES = "application/x-ndjson"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import cast
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sandgraph.api.peers import may_look
 from sandgraph.api.problem import HttpError
 from sandgraph.api.routes.common import Uses, answers
+from sandgraph.api.routing import router_of
 from sandgraph.errors import Problem
 from sandgraph.telemetry.metrics import Metrics
 
-router = APIRouter()
+router = router_of()
 
 _EXAMPLE = (
     "# HELP sandgraph_runs_active Runs that are worked on.\n"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -34,6 +34,7 @@ from sandgraph.api.routes.common import (
     started,
     takes,
 )
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.annotations import AnnotationsDocument, Tag, parse_annotations
 from sandgraph.api.schemas.answers import AnnotationsAnswer, RunAccepted, RunList, RunOutcome, RunStatusAnswer
 from sandgraph.api.schemas.run import NewRun, RunDocument, parse_run
@@ -44,7 +45,7 @@ from sandgraph.model.run import RunStatus
 from sandgraph.store.filters import RunFilter, RunSort
 from sandgraph.store.records import RunRecord
 
-router = APIRouter(tags=["runs"])
+router = router_of("runs")
 
 T = TypeVar("T")
 

@@ -7,20 +7,21 @@ import logging
 import re
 from contextlib import aclosing, suppress
 
-from fastapi import APIRouter, WebSocket
+from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from sandgraph.api.following import PlatformStops, as_log, as_record, start_of, told
 from sandgraph.api.problem import describe
 from sandgraph.api.reply import to_json
 from sandgraph.api.routes.common import LARGEST, Reads, known_id
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.logs import StreamParameters, parse_parameters
 from sandgraph.api.services import Services
 from sandgraph.errors import InvalidInput, SandgraphError
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter()
+router = router_of()
 
 #: Close codes of our own are 4000 and the HTTP status that would have been answered.
 _PRIVATE = 4_000

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import Depends, Path
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
@@ -17,6 +17,7 @@ from sandgraph.api.etags import etag_of_revision, expected_revisions
 from sandgraph.api.problem import HttpError
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import BODY, Administers, IfMatch, Listing, answers, takes
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.tenant import QuotaDocument, TenantAnswer, TenantList, parse_quotas
 from sandgraph.api.schemas.tree import shown
 from sandgraph.api.services import Services
@@ -24,7 +25,7 @@ from sandgraph.errors import Conflict, NotFound, Problem
 from sandgraph.model.access import ANYBODY, TENANT_PATTERN, Principal, is_operator
 from sandgraph.store.records import TenantRecord
 
-router = APIRouter(tags=["tenants"])
+router = router_of("tenants")
 
 _ETAG = {"ETag": "Of these quotas, for If-Match."}
 

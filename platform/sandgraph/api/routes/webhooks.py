@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -15,6 +15,7 @@ from sandgraph.api.body import body_of
 from sandgraph.api.problem import HttpError
 from sandgraph.api.reply import reply
 from sandgraph.api.routes.common import BODY, Administers, ListQuery, Reads, answers, known_id, takes
+from sandgraph.api.routing import router_of
 from sandgraph.api.schemas.webhook import (
     DeliveryAnswer,
     DeliveryList,
@@ -32,7 +33,7 @@ from sandgraph.errors import Conflict, Problem
 from sandgraph.model.webhooks import DeliveryStatus
 from sandgraph.store.webhook_records import Webhook
 
-router = APIRouter(tags=["webhooks"])
+router = router_of("webhooks")
 
 WebhookId = Annotated[str, Path(description="The webhook.")]
 DeliveryId = Annotated[str, Path(description="The delivery.")]

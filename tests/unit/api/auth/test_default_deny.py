@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from sandgraph.api.app import create_app
 from sandgraph.api.auth.gate import Gate
 from sandgraph.api.auth.public import ANY_SCOPE, SELF_DECIDING, STREAMS, is_public_path
-from sandgraph.api.auth.scopes import routes_of, scopes_of
+from sandgraph.api.auth.scopes import scopes_of
 from sandgraph.api.openapi import Api
 from sandgraph.settings import load_settings
 
@@ -26,9 +26,7 @@ def application() -> FastAPI:
     return create_app(World.make(load_settings()).services)
 
 
-ROUTES = {
-    f"{type(route).__name__} {route.path}": route for route in routes_of(application().router) if hasattr(route, "path")
-}
+ROUTES = {f"{type(route).__name__} {route.path}": route for route in application().routes if hasattr(route, "path")}
 
 
 def needs_none(route: BaseRoute) -> bool:
@@ -39,7 +37,7 @@ def needs_none(route: BaseRoute) -> bool:
 def test_the_routes_are_all_there() -> None:
     paths = {getattr(route, "path", "") for route in ROUTES.values()}
     assert {"/graph/run", "/graph/{graph_id}", "/keys", "/livez", "/graph/ws/{run_id}", "/docs"} <= paths
-    assert {"APIRoute", "APIWebSocketRoute", "Route"} <= {type(route).__name__ for route in ROUTES.values()}
+    assert {"ApiRoute", "APIWebSocketRoute", "Route"} <= {type(route).__name__ for route in ROUTES.values()}
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
