@@ -94,6 +94,14 @@ class Settings(BaseSettings):
     pool_refill_parallelism: int = Field(4, ge=1, le=32, description="Most sandboxes started at the same time.")
     worker_slots: int = Field(4, ge=1, le=256, description="Attempts that run at the same time; tenants share them.")
 
+    niceness: int = Field(
+        -10,
+        ge=-20,
+        le=19,
+        description="Rank of the platform among the machine's processes, as of nice(1), where the system lets it; 0 "
+        "leaves it as it was started.",
+    )
+
     max_active_runs: int = Field(
         32, ge=1, le=10_000, description="Runs in progress at the same time; tenants share them."
     )

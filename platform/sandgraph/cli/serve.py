@@ -20,6 +20,7 @@ from sandgraph.api.limits.connections import protocol_for
 from sandgraph.api.limits.middleware import Limits
 from sandgraph.bootstrap import Platform, open_platform, services_of
 from sandgraph.cli.common import AddParser, add_settings, all_settings_of, log_to_stderr
+from sandgraph.cli.priority import precedence
 from sandgraph.errors import ConfigurationError, Conflict
 from sandgraph.settings import Settings, WrongSetting
 
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     settings, wrong = all_settings_of(options)
     log_to_stderr(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings, wrong))
+    with precedence(settings.niceness):
+        asyncio.run(serve(settings, wrong))
     return 0
 
 
@@ -163,11 +165,13 @@ async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
     Raises:
         Conflict: Another process took this one's place on its data folder.
     """
-    # What was imported stays; and reading a state of a million values, which are no cycles, took four times as long
-    # with the collector looking at them over and over.
-    gc.freeze()
+    # Reading a state of a million values, which are no cycles, took four times as long with the collector looking at
+    # them over and over.
     gc.set_threshold(50_000, 50, 50)
     async with running(settings, wrong) as serving:
+        # What was imported and made so far stays; to look through it would hold up everything for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         url, server = serving.url, serving.server
         stop, hurry = asyncio.Event(), asyncio.Event()
 
