@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
 from types import TracebackType
 
+from sandgraph_runner.lean import Iterator
 from sandgraph_runner.plain import Unstorable
 from sandgraph_runner.protocol import Reason
 from sandgraph_runner.records import Record, record
+from sandgraph_runner.text import encoder
 
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_TRACEBACK_BYTES = 32 * 1024
@@ -25,7 +25,7 @@ _MAX_LINE = 500
 _NOT_SUBMITTED = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file__) + os.sep, "<frozen ")  # noqa: PTH120
 
 # Taken before submitted code could replace them.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = encoder()
 
 
 @record

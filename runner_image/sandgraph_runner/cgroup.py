@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable
 
+from sandgraph_runner.lean import Callable, Iterable
 from sandgraph_runner.protocol import Used
 
 _CGROUP = "/sys/fs/cgroup"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from types import CodeType, FunctionType, TracebackType
-from typing import Any
 
 from sandgraph_runner.account import of_exception
+from sandgraph_runner.lean import Any, Callable, Mapping, partial
 from sandgraph_runner.loading import Loader, filename_of
 from sandgraph_runner.protocol import Check, Source
 from sandgraph_runner.records import Record, record

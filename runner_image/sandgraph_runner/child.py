@@ -6,25 +6,23 @@ in-process stand-in calls it directly.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from types import CoroutineType, FunctionType, GeneratorType
-from typing import Any, TypeVar
 
 from sandgraph_runner.account import Account, of_exception, of_value
 from sandgraph_runner.diff import Diff
+from sandgraph_runner.lean import Any, Awaitable, Callable, Mapping, TypeVar, partial
 from sandgraph_runner.loading import Loader
 from sandgraph_runner.plain import RESULT, Unstorable, storable_result
 from sandgraph_runner.protocol import MAX_READS, MAX_READS_BYTES, Condition, Job, Source
 from sandgraph_runner.state import ExpressionState, ItemState, ReadOnlyState, WorkflowState, copied
+from sandgraph_runner.text import encoder
 from sandgraph_runner.tools import job_tools, keep_for_threads
 
 __all__ = ["Account", "run_job"]
 
 # Taken before submitted code could replace them.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-_encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = encoder()
+_encode_text = encoder(ascii_only=False)
 
 _AROUND_READS = len('"reads":[],"reads_cut":false}')
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
+from sandgraph_runner.lean import Any
 from sandgraph_runner.plain import Unstorable, checked_key, storable
 from sandgraph_runner.protocol import Job
+from sandgraph_runner.text import decoder, encoder
 
 # Taken before submitted code could replace them.
-_decode = json.JSONDecoder().decode
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = decoder()
+_encode = encoder(ascii_only=False)
 
 
 class Diff:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Mapping
 from types import CodeType, ModuleType
-from typing import Any, Self
 
+from sandgraph_runner.lean import Any, Callable, Mapping, Self
 from sandgraph_runner.protocol import Source
 from sandgraph_runner.state import WorkflowState
 from sandgraph_runner.tools import get_global_registry, tool, tools

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from sandgraph_runner.lean import Any
 
 #: What stands for a state's key where it is the result for a map's item that cannot be stored.
 RESULT = "result"
@@ -66,7 +67,7 @@ class Unstorable(Exception):
         return f"{what}: {where[:500]} {self.why}"
 
 
-def storable(key: str, value: object, max_depth: int) -> Any:  # noqa: ANN401 - a JSON value
+def storable(key: str, value: object, max_depth: int) -> Any:
     """Return a copy of a state value that is made of exact JSON types.
 
     Dicts with string keys, lists, tuples (as lists), strings, finite numbers, booleans and None can be stored, and so
@@ -90,7 +91,7 @@ def storable(key: str, value: object, max_depth: int) -> Any:  # noqa: ANN401 - 
         raise Unstorable.at(key, "was changed by another thread while it was being saved", "RuntimeError") from None
 
 
-def storable_result(item: int, value: object, max_depth: int) -> Any:  # noqa: ANN401 - a JSON value
+def storable_result(item: int, value: object, max_depth: int) -> Any:
     """Return a copy of the result for a map's item, as `storable` does.
 
     Raises:
@@ -103,7 +104,7 @@ def storable_result(item: int, value: object, max_depth: int) -> Any:  # noqa: A
         raise
 
 
-def plain(value: object, depth: int) -> Any:  # noqa: ANN401 - a JSON value
+def plain(value: object, depth: int) -> Any:
     """Return a copy made of exact JSON types; see `storable`."""
     kind = type(value)
     if issubclass(kind, _CONTAINERS):
@@ -148,7 +149,7 @@ def checked_key(key: object) -> str:
 # The commonest values are told apart in the loops: a call for each would take three times as long.
 
 
-def _object(value: Any, depth: int) -> dict[str, Any]:  # noqa: ANN401 - a dict of anything
+def _object(value: Any, depth: int) -> dict[str, Any]:
     out = {}
     key: object = None
     try:
@@ -166,7 +167,7 @@ def _object(value: Any, depth: int) -> dict[str, Any]:  # noqa: ANN401 - a dict 
     return out
 
 
-def _array(value: Any, depth: int) -> list[Any]:  # noqa: ANN401 - a list of anything
+def _array(value: Any, depth: int) -> list[Any]:
     out: list[Any] = []
     add = out.append
     iterate = list.__iter__ if issubclass(type(value), list) else tuple.__iter__
@@ -183,7 +184,7 @@ def _array(value: Any, depth: int) -> list[Any]:  # noqa: ANN401 - a list of any
     return out
 
 
-def _string(value: Any) -> str:  # noqa: ANN401 - a string of any class
+def _string(value: Any) -> str:
     text = str.__str__(value)
     if not text.isascii():
         try:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import resource
 import select
 import struct
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from types import ModuleType
-from typing import NoReturn, TextIO
 
 from sandgraph_runner import kernel
 from sandgraph_runner.account import Account, of_exception
 from sandgraph_runner.child import run_job
+from sandgraph_runner.lean import NoReturn, Sequence, TextIO, suppress
 from sandgraph_runner.loading import GIVEN
 from sandgraph_runner.protocol import Check, Frame, Job, Kind
 from sandgraph_runner.rehearsal import LULL_S, rehearse_child
+from sandgraph_runner.text import encoder
 from sandgraph_runner.verdict import ACCOUNT, OUTCOME, as_message
 
 #: Exit code of a child that cannot even say why it has no outcome.
@@ -31,7 +29,7 @@ _ORDER = struct.Struct(">BII")
 
 # Taken before submitted code could replace them.
 _write, _exit, _getpid = os.write, os._exit, os.getpid
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = encoder()
 
 
 def standard_streams() -> tuple[TextIO, TextIO, TextIO]:

@@ -16,14 +16,12 @@ The end of the supervisor's stdin means that its owner is gone: it kills everyth
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Iterator
-from enum import IntEnum, StrEnum
-from typing import TypeVar
 
 from sandgraph_runner.jobs import BYTES_A_LINE, Check, Condition, Job, Source
+from sandgraph_runner.lean import IntEnum, Iterator, StrEnum, TypeVar
 from sandgraph_runner.records import Record, record, replace
+from sandgraph_runner.text import decoder, encoder
 
 __all__ = [
     "ACCOUNT_FIELDS",
@@ -61,6 +59,9 @@ _LENGTH = struct.Struct(">I")
 MAX_META_BYTES = 32 * 1024 * 1024
 
 
+# Taken before submitted code could replace them.
+_decode, _encode = decoder(), encoder()
+
 R = TypeVar("R", bound=Record)
 
 
@@ -95,7 +96,7 @@ class Frame(Record):
             ProtocolError: It is not a JSON object.
         """
         try:
-            meta = json.loads(self.meta)
+            meta = _decode(self.meta.decode())
         except (ValueError, RecursionError):
             raise ProtocolError(f"the meta section of a {self.kind.name} frame is not JSON") from None
         if not isinstance(meta, dict):
@@ -110,7 +111,7 @@ def encode(kind: Kind, meta: dict[str, object], body: bytes = b"") -> bytes:
 
 def encode_head(kind: Kind, meta: dict[str, object], body_size: int) -> bytes:
     """Return the bytes of a frame up to its body, for senders who will not copy a large one."""
-    head = json.dumps(meta, separators=(",", ":")).encode()
+    head = _encode(meta).encode()
     return _HEADER.pack(_LENGTH.size + len(head) + body_size, kind) + _LENGTH.pack(len(head)) + head
 
 

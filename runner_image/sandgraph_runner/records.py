@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, dataclass_transform
+from sandgraph_runner.lean import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
@@ -12,7 +12,7 @@ class Record:
 
     __match_args__: tuple[str, ...] = ()
 
-    def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - as the fields say
+    def __init__(self, *args: Any, **named: Any) -> None:
         names, own = self.__match_args__, vars(self)
         if len(args) > len(names):
             raise TypeError(f"{type(self).__name__} takes {len(names)} values, not {len(args)}")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
+from sandgraph_runner.lean import Any, Iterable, Iterator, Mapping
 from sandgraph_runner.protocol import MAX_READS
+from sandgraph_runner.text import decoder
 
 #: A JSON value as Python holds it; Any, so that callers need no casts.
 Json = Any
 
 # Taken before submitted code could replace it.
-_decode = json.JSONDecoder().decode
+_decode = decoder()
 
 #: How many keys an error lists at most.
 _SHOWN = 20
@@ -209,7 +206,7 @@ class ReadOnlyState(WorkflowState):
         self,
         data: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
-        **identity: Any,  # noqa: ANN401 - passed on
+        **identity: Any,
     ) -> None:
         super().__init__(data, **identity)
         self._texts = dict(texts or {})
@@ -296,6 +293,9 @@ def copied(value: Json) -> Json:
         return [copied(item) for item in value]
     if kind in _IMMUTABLE:
         return value
+    # Imported by those who need it: what is in a state is of other types.
+    import copy  # noqa: PLC0415
+
     return copy.deepcopy(value)
 
 

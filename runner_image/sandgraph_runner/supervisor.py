@@ -9,21 +9,17 @@ from __future__ import annotations
 import gc
 import os
 import select
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import TextIO
 
 from sandgraph_runner import kernel
 from sandgraph_runner.capture import Capture, Line
 from sandgraph_runner.cgroup import Meter
 from sandgraph_runner.jobs import BYTES_A_LINE
+from sandgraph_runner.lean import Callable, Sequence, TextIO, partial, suppress
 from sandgraph_runner.process import Child, read_order, standard_streams
 from sandgraph_runner.protocol import VERSION, Check, Frame, Job, Kind, ProtocolError, Reason, Report, replace
-from sandgraph_runner.rehearsal import LULL_S, rehearse_child, rehearse_supervisor
+from sandgraph_runner.rehearsal import LULL_S, preload, rehearse_child, rehearse_supervisor
 from sandgraph_runner.verdict import Message, judge
 from sandgraph_runner.wipe import wipe
 from sandgraph_runner.wire import OwnerGone, Wire
@@ -53,23 +49,28 @@ def main() -> int:
     wire = Wire.take_over()
     meter = Meter() if is_alone else Meter(os.devnull)
     streams = standard_streams()
-    # What Python does once, at a first order, would be done by each child anew: its compiler alone takes a millisecond.
-    rehearse_child()
-    rehearse_supervisor(meter)
-    # The child shares this memory until one of the two writes to it, as the garbage collector would.
-    gc.disable()
-    gc.collect()
-    gc.freeze()
+    hello = {"version": VERSION, "python": sys.version.partition(" ")[0]}
     try:
-        goes_on = True
-        while goes_on:
-            child = Child(streams)
-            wire.send(Kind.HELLO, {"version": VERSION, "python": sys.version.partition(" ")[0]})
+        wire.send(Kind.HELLO, hello)
+        is_prepared = not wire.is_spoken_to(LULL_S)
+        if is_prepared:
+            _prepare(wire, meter)
+        # The child shares this memory until one of the two writes to it, as the garbage collector would.
+        gc.freeze()
+        child = Child(streams)
+        while True:
             if not wire.is_spoken_to(LULL_S):
                 rehearse_supervisor(meter)
             goes_on = _serve(wire, wire.receive(), child, streams, meter) and kernel.end_others(_KILL_WITHIN_S)
-            if goes_on and is_alone:
+            if not goes_on:
+                break
+            if is_alone:
                 wipe()
+            if not is_prepared:
+                _prepare(wire, meter)
+                is_prepared = True
+            child = Child(streams)
+            wire.send(Kind.HELLO, hello)
     except OwnerGone:
         return EXIT_DONE
     except ProtocolError as error:
@@ -78,6 +79,14 @@ def main() -> int:
     finally:
         kernel.end_others(_KILL_WITHIN_S)
     return EXIT_DONE
+
+
+def _prepare(wire: Wire, meter: Meter) -> None:
+    """Make what every child would have to make anew, before there is one: the compiler alone takes a millisecond."""
+    preload(lambda: wire.is_spoken_to(0))
+    rehearse_child()
+    rehearse_supervisor(meter)
+    gc.collect()
 
 
 def _serve(wire: Wire, frame: Frame, child: Child, streams: Sequence[TextIO], meter: Meter) -> bool:
@@ -232,7 +241,7 @@ class Attempt:
         if code >= 0:
             message = f"the process exited with code {code}{half or ' before the function returned'}"
             return replace(report, reason=Reason.NO_RESULT, message=message, exit_code=code)
-        if -code == signal.SIGKILL and report.used.oom_kills:
+        if -code == kernel.SIGKILL and report.used.oom_kills:
             return replace(report, reason=Reason.OOM, message=_OUT_OF_MEMORY, signal=-code)
         message = f"the process was ended by {_signal_name(-code)}{half}"
         return replace(report, reason=Reason.KILLED, message=message, signal=-code)
@@ -242,6 +251,9 @@ _OUT_OF_MEMORY = "it needed more memory than its limit"
 
 
 def _signal_name(number: int) -> str:
+    # Imported by those who need it: its enumerations are a tenth of a sandbox's start.
+    import signal  # noqa: PLC0415
+
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar, overload
+
+from sandgraph_runner.lean import Any, Callable, Mapping, TypeVar, overload
 
 #: What a tool is: takes and returns anything.
 Function = Callable[..., Any]
@@ -67,7 +66,7 @@ class ToolRegistry:
             entry.function = entry.load()
         return entry.function
 
-    def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the tool takes
+    def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a tool with these arguments and return what it returns.
 
         Raises:
@@ -116,14 +115,14 @@ def get_global_registry() -> ToolRegistry:
 
 
 @overload
-def tool(fn: _F, /) -> _F: ...
+def tool(fn: _F, /) -> _F: ...  # noqa: D103
 
 
 @overload
-def tool(*, name: str | None = None, description: str | None = None) -> Callable[[_F], _F]: ...
+def tool(*, name: str | None = None, description: str | None = None) -> Callable[[_F], _F]: ...  # noqa: D103, F811
 
 
-def tool(
+def tool(  # noqa: F811 - the two before it are for type checkers
     fn: Function | None = None, /, *, name: str | None = None, description: str | None = None
 ) -> Function | Callable[[_F], _F]:
     """Register a function as a tool, as ``@tool`` or ``@tool(name=…, description=…)``; it stays what it was."""
@@ -138,19 +137,22 @@ def tool(
     return register
 
 
-@contextmanager
-def job_tools(loaders: Mapping[str, Callable[[], Function]]) -> Iterator[None]:
+class job_tools:  # noqa: N801 - to those who write it a function
     """Let the global registry hold these tools, on top of its own, inside the block and in no other thread or task.
 
     Args:
         loaders: By name, what returns the function; called at the tool's first use.
     """
-    entries = {**tools._own, **{name: _Entry(None, load) for name, load in loaders.items()}}  # noqa: SLF001 - ours
-    token = _JOB.set(entries)
-    try:
-        yield
-    finally:
-        _JOB.reset(token)
+
+    def __init__(self, loaders: Mapping[str, Callable[[], Function]]) -> None:
+        self._loaders = loaders
+
+    def __enter__(self) -> None:
+        entries = {**tools._own, **{name: _Entry(None, load) for name, load in self._loaders.items()}}  # noqa: SLF001
+        self._token = _JOB.set(entries)
+
+    def __exit__(self, *_: object) -> None:
+        _JOB.reset(self._token)
 
 
 def keep_for_threads() -> None:

@@ -29,7 +29,7 @@ from sandgraph_runner.protocol import (
 )
 
 metas = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
-frames = st.tuples(st.sampled_from(Kind), metas, st.binary(max_size=40))
+frames = st.tuples(st.sampled_from(list(Kind)), metas, st.binary(max_size=40))
 sources = st.builds(Source, st.text(), st.text())
 conditions = st.builds(Condition, expression=st.text()) | st.builds(Condition, function=sources)
 jobs = st.builds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tests.unit.runner.driver import PACKAGE, Ended, Supervisor, is_gone, source
 
 from sandgraph_runner.protocol import VERSION, Check, Job, Kind, Reason, encode
+from sandgraph_runner.rehearsal import PRELOADED
 
 Run = Callable[..., Ended]
 
@@ -37,6 +39,36 @@ def test_the_package_starts_as_a_module_too() -> None:
     code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, "--version"], capture_output=True, check=True)
     assert done.stdout.decode().strip() == str(VERSION)
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_a_start_imports_nothing_dear(module: Path) -> None:
+    statements = ast.parse(module.read_bytes()).body
+    names = {alias.name for each in statements if isinstance(each, ast.Import) for alias in each.names}
+    names |= {str(each.module) for each in statements if isinstance(each, ast.ImportFrom)}
+    assert not names & {*PRELOADED, "collections", "dataclasses", "pathlib", "traceback", "inspect", "asyncio"}
+
+
+def test_where_nobody_waits_submissions_find_their_imports_made(supervisor: Supervisor) -> None:
+    supervisor.hello()
+    time.sleep(1)
+    supervisor.send(
+        Job(function=source(f"import sys\nstate.set('lacks', sorted({set(PRELOADED)} - set(sys.modules)))"))
+    )
+    assert supervisor.ended().changes == {"lacks": []}
+
+
+def test_where_somebody_waits_nothing_is_imported_ahead() -> None:
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(PACKAGE.parent)!r})
+        from sandgraph_runner.rehearsal import preload
+        before = set(sys.modules)
+        preload(lambda: True)
+        assert set(sys.modules) == before
+        preload(lambda: False)
+        assert "ctypes" in sys.modules"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
 
 
 def test_a_function_changes_the_state(run: Run) -> None:
