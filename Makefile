@@ -29,17 +29,20 @@ serve: setup ## Start the platform on http://127.0.0.1:8000, data in ./data
 IN_MEMORY := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
 	[ -w /dev/shm ] && [ "$${free:-0}" -gt 2000000 ] && echo TMPDIR=/dev/shm)
 
+# Tests start a hundred Pythons: none of them compiles anew what was compiled before, whatever the environment says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)/python -m pytest
+
 # What shares neither an engine nor the clock with others runs side by side, then the rest one by one.
 test: setup ## Run every test, against the real Docker engine and a real PostgreSQL server
 	@$(PYTHON) -m scripts.setup --only postgres
-	@$(IN_MEMORY) $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz" -n 2
-	@$(VENV)/python -m pytest -m "docker or compose or chaos"
+	@$(IN_MEMORY) $(PYTEST) -m "not docker and not compose and not chaos and not fuzz" -n 2
+	@$(PYTEST) -m "docker or compose or chaos"
 
 test-fast: venv ## Run a minute of the tests that need neither Docker nor PostgreSQL, but for the crash matrix
-	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(VENV)/python -m pytest -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 2
+	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(PYTEST) -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 2
 
 fuzz: venv ## Have schemathesis ask a platform for everything, open and with keys
-	@$(VENV)/python -m pytest -m fuzz
+	@$(PYTEST) -m fuzz
 
 check: venv ## Lint, formatting, types, and who imports whom
 	@$(VENV)/ruff check .

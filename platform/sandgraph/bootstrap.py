@@ -31,7 +31,7 @@ from sandgraph.execution.worker import Worker
 from sandgraph.sandbox.pool import SandboxPool
 from sandgraph.sandbox.spec import Sandboxes
 from sandgraph.settings import Settings
-from sandgraph.store.records import CodeKind
+from sandgraph.store.records import CodeKind, CodeSource
 from sandgraph.store.store import Store
 from sandgraph.telemetry.metrics import Metrics
 from sandgraph.telemetry.spans import Spans, open_spans
@@ -186,14 +186,16 @@ async def install_workflows(store: Store, settings: Settings) -> None:
 
     What a user registered since under one of their names stays the latest version.
     """
-    for workflow in builtin_workflows():
-        for name, code in workflow.functions.items():
-            if not await store.has_code(CodeKind.FUNCTION, name, code):
-                await store.save_code(CodeKind.FUNCTION, name, code)
-        for name, tool in workflow.tools.items():
-            if not await store.has_code(CodeKind.TOOL, name, tool.code):
-                await store.save_code(CodeKind.TOOL, name, tool.code, tool.description)
-        await store.save_graph(parse_graph(dict(workflow.graph), settings))
+    workflows = builtin_workflows()
+    functions = (
+        CodeSource(CodeKind.FUNCTION, name, code) for each in workflows for name, code in each.functions.items()
+    )
+    tools = (
+        CodeSource(CodeKind.TOOL, name, tool.code, tool.description)
+        for each in workflows
+        for name, tool in each.tools.items()
+    )
+    await store.install([*functions, *tools], [parse_graph(dict(each.graph), settings) for each in workflows])
 
 
 def gauges_of(platform: Platform) -> dict[str, float | Mapping[str, float]]:

@@ -15,7 +15,7 @@ from sandgraph.errors import NotFound
 from sandgraph.store import cursors
 from sandgraph.store.columns import now, storable
 from sandgraph.store.filters import NameSort
-from sandgraph.store.records import CodeKind, CodeVersion, Page
+from sandgraph.store.records import CodeKind, CodeSource, CodeVersion, Page
 from sandgraph.store.scans import STATEMENTS, begins_with, collect
 from sandgraph.store.tables import code as table
 
@@ -33,32 +33,33 @@ def save(
 ) -> tuple[CodeVersion, bool]:
     """Return the version of this code, and whether it was made now."""
     code, description = storable(code), storable(description)
-    digest = hashlib.sha256(code.encode()).hexdigest()
+    digest = _hash(code)
     latest = latest_of(connection, tenant, kind, [name]).get(name)
     if latest and latest.hash == digest and description in {"", latest.description}:
         return latest, False
     version = CodeVersion(name, latest.version + 1 if latest else 1, digest, code, description, now())
-    connection.execute(
-        insert(table),
-        {
-            "tenant": tenant,
-            "kind": kind.value,
-            "name": version.name,
-            "version": version.version,
-            "hash": version.hash,
-            "code": version.code,
-            "description": version.description,
-            "created_at": version.created_at,
-        },
-    )
+    connection.execute(insert(table), _row(tenant, kind, version))
     return version, True
 
 
-def has(connection: Connection, tenant: str, kind: CodeKind, name: str, code: str) -> bool:
-    """Tell whether any version of the name has this very code."""
-    digest = hashlib.sha256(storable(code).encode()).hexdigest()
-    same = select(table.c.version).where(_of(tenant, kind), table.c.name == name, table.c.hash == digest)
-    return connection.execute(same.limit(1)).first() is not None
+def add_missing(connection: Connection, tenant: str, sources: Sequence[CodeSource]) -> None:
+    """Store what no version of its name says yet, be it the latest or not."""
+    missing = {(each.kind.value, each.name, _hash(storable(each.code))): each for each in sources}
+    c = table.c
+    for some in _batches(dict.fromkeys(each.name for each in sources)):
+        known = select(c.kind, c.name, c.hash).where(c.tenant == tenant, c.name.in_(some))
+        for row in connection.execute(known):
+            missing.pop((row.kind, row.name, row.hash), None)
+    rows = []
+    for kind in CodeKind:
+        added = [(digest, each) for (_, _, digest), each in missing.items() if each.kind is kind]
+        latest = _latest_versions(connection, tenant, kind, [each.name for _, each in added])
+        for digest, each in added:
+            latest[each.name] = number = latest.get(each.name, 0) + 1
+            code, description = storable(each.code), storable(each.description)
+            rows.append(_row(tenant, kind, CodeVersion(each.name, number, digest, code, description, now())))
+    if rows:
+        connection.execute(insert(table), rows)
 
 
 def latest_of(connection: Connection, tenant: str, kind: CodeKind, names: Iterable[str]) -> dict[str, CodeVersion]:
@@ -195,6 +196,23 @@ def _key(of_list: str, cursor: str | None, sort: NameSort) -> _Key | None:
     version, _, rest = text.partition(" ")
     at, _, name = rest.partition(" ")
     return name, cursors.number_of(version), cursors.time_of(at)
+
+
+def _row(tenant: str, kind: CodeKind, version: CodeVersion) -> dict[str, object]:
+    return {
+        "tenant": tenant,
+        "kind": kind.value,
+        "name": version.name,
+        "version": version.version,
+        "hash": version.hash,
+        "code": version.code,
+        "description": version.description,
+        "created_at": version.created_at,
+    }
+
+
+def _hash(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def version_of(row: Row[Any]) -> CodeVersion:

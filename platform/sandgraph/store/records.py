@@ -27,6 +27,16 @@ class CodeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CodeSource:
+    """A function or a tool that may not be stored yet."""
+
+    kind: CodeKind
+    name: str
+    code: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CodeVersion:
     """A version of a function or a tool; ``hash`` is the SHA-256 of its code, in hexadecimal."""
 

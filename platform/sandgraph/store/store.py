@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from sandgraph.model.access import DEFAULT_TENANT
 from sandgraph.model.graph import Graph
@@ -14,7 +16,7 @@ from sandgraph.store.database import Database, Watcher
 from sandgraph.store.filters import ALL_GRAPHS, GraphFilter, NameSort
 from sandgraph.store.kept_answers import KeptAnswers
 from sandgraph.store.known import Known
-from sandgraph.store.records import CodeKind, CodeVersion, GraphVersion, Page
+from sandgraph.store.records import CodeKind, CodeSource, CodeVersion, GraphVersion, Page
 from sandgraph.store.retention_work import RetentionWork
 from sandgraph.store.run_reads import RunReads
 from sandgraph.store.run_writes import RunWrites
@@ -115,10 +117,6 @@ class Store(RunWrites, RunReads, RetentionWork):
             # Also where nobody knows whether it was stored.
             self._known.forget_latest()
 
-    async def has_code(self, kind: CodeKind, name: str, code: str, *, tenant: str = DEFAULT_TENANT) -> bool:
-        """Tell whether any version of the name, not only the latest, has this very code."""
-        return await self._database.read(code_versions.has, tenant, kind, name, code)
-
     async def latest_code(
         self, kind: CodeKind, names: Iterable[str], *, tenant: str = DEFAULT_TENANT
     ) -> dict[str, CodeVersion]:
@@ -172,6 +170,24 @@ class Store(RunWrites, RunReads, RetentionWork):
             found = await self._database.read(code_versions.all_latest, tenant, CodeKind.TOOL)
             self._known.keep_tools(tenant, found, age)
         return found
+
+    async def install(
+        self, sources: Sequence[CodeSource], documents: Iterable[Graph], *, tenant: str = DEFAULT_TENANT
+    ) -> None:
+        """Store all this code and these graphs at once, but for what is there already; mostly nothing is to be done.
+
+        Of code, any version of its name may be it, and not only the latest; graphs are as for `save_graph`.
+        """
+
+        def work(connection: Connection) -> None:
+            code_versions.add_missing(connection, tenant, sources)
+            for document in documents:
+                graphs.save(connection, tenant, document)
+
+        try:
+            await self._database.write(work)
+        finally:
+            self._known.forget_latest()
 
     # Graphs
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
@@ -29,6 +30,7 @@ class BuiltinWorkflow:
     graph: Mapping[str, object]
 
 
+@cache
 def builtin_workflows() -> tuple[BuiltinWorkflow, ...]:
     """All of them; today the code review."""
     root = resources.files(__name__) / "code_review"

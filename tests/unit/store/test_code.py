@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from sandgraph.errors import InvalidInput
-from sandgraph.store.records import CodeKind
+from sandgraph.model.graph import Graph
+from sandgraph.store.records import CodeKind, CodeSource
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -93,14 +94,42 @@ async def test_any_text_can_be_stored(store: Store, code: str, stored: str) -> N
     assert await store.save_code(CodeKind.FUNCTION, "f", code, code) == (version, False)
 
 
-async def test_any_version_may_have_the_code(store: Store) -> None:
-    for code in ("old \x00", "new"):
-        await store.save_code(CodeKind.FUNCTION, "f", code)
-    assert await store.has_code(CodeKind.FUNCTION, "f", "old \x00")
-    assert await store.has_code(CodeKind.FUNCTION, "f", "new")
-    assert not await store.has_code(CodeKind.FUNCTION, "f", "other")
-    assert not await store.has_code(CodeKind.FUNCTION, "g", "new")
-    assert not await store.has_code(CodeKind.TOOL, "f", "new")
+async def test_what_is_installed_again_is_left_as_it_is(store: Store, graph: Graph) -> None:
+    sources = [
+        CodeSource(CodeKind.FUNCTION, "f", "old \x00"),
+        CodeSource(CodeKind.FUNCTION, "g", "…"),
+        CodeSource(CodeKind.TOOL, "f", "a tool", "Does it."),
+    ]
+    transactions: list[str] = []
+    store.watch(lambda kind, _waited, _took: transactions.append(kind))
+    await store.install(sources, [graph])
+    users, _ = await store.save_code(CodeKind.FUNCTION, "f", "the user's")
+    assert users.version == 2
+    # All were told of but perhaps the last.
+    assert transactions in (["write"], ["write", "write"])
+
+    for _ in range(2):
+        await store.install(sources, [graph])
+        found = await store.latest_code(CodeKind.FUNCTION, ["f", "g"])
+        assert [found["f"], found["g"].code] == [users, "…"]
+        [(name, tool)] = (await store.all_tools()).items()
+        assert (name, tool.version, tool.code, tool.description) == ("f", 1, "a tool", "Does it.")
+        assert [each.version for each in (await store.list_graphs()).items] == [1]
+
+
+async def test_what_a_later_release_installs_is_the_latest_version(store: Store) -> None:
+    await store.install([CodeSource(CodeKind.FUNCTION, "f", "one"), CodeSource(CodeKind.FUNCTION, "g", "one")], [])
+    await store.latest_code(CodeKind.FUNCTION, ["f", "g"])
+    later = [CodeSource(CodeKind.FUNCTION, "f", "two"), CodeSource(CodeKind.FUNCTION, "g", "one")]
+    await store.install(later, [])
+    found = await store.latest_code(CodeKind.FUNCTION, ["f", "g"])
+    assert [(found[name].version, found[name].code) for name in "fg"] == [(2, "two"), (1, "one")]
+    # Another's tenant has none of it.
+    await store.install(later, [], tenant="other")
+    assert [each.version for each in (await store.latest_code(CodeKind.FUNCTION, "fg", tenant="other")).values()] == [
+        1,
+        1,
+    ]
 
 
 async def test_concurrent_registrations_number_the_versions(store: Store) -> None:

@@ -34,8 +34,6 @@ async def test_a_name_has_versions_of_its_own_with_each_tenant(store: Store) -> 
         # A second time, from memory.
         assert (await store.latest_code(CodeKind.FUNCTION, ["f"], tenant=tenant))["f"].code == code
         assert [each.code for each in (await store.list_code(CodeKind.FUNCTION, tenant=tenant)).items] == [code]
-    assert await store.has_code(CodeKind.FUNCTION, "f", "two", tenant="a")
-    assert not await store.has_code(CodeKind.FUNCTION, "f", "two", tenant="b")
 
 
 async def test_an_attempt_gets_the_tools_of_its_tenant(store: Store) -> None:

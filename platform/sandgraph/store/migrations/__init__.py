@@ -6,15 +6,33 @@ revisions is the number of one.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, inspect, select
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Dialect, delete, insert, inspect, select
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sandgraph.store.tables import METADATA, SCHEMA_VERSION, alembic_version
+
+#: What makes all tables, by dialect; for whoever opens more than one new database.
+_STATEMENTS: dict[str, Sequence[str]] = {}
 
 
 def create(connection: Connection) -> None:
     """Make the tables of a new database."""
-    METADATA.create_all(connection)
+    for statement in _rendered(connection.dialect):
+        connection.exec_driver_sql(statement)
     stamp(connection, SCHEMA_VERSION)
+
+
+def _rendered(dialect: Dialect) -> Sequence[str]:
+    """Return the statements that make all tables: to render them takes three times as long as to run them."""
+    if dialect.name not in _STATEMENTS:
+        parts: list[CreateTable | CreateIndex] = []
+        for table in METADATA.sorted_tables:
+            parts.append(CreateTable(table))
+            parts.extend(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
+        _STATEMENTS[dialect.name] = [str(part.compile(dialect=dialect)) for part in parts]
+    return _STATEMENTS[dialect.name]
 
 
 def upgrade(connection: Connection, version: int, to: int = SCHEMA_VERSION) -> None:
