@@ -245,7 +245,19 @@ def test_43_to_53_bounds_are_those_of_the_limits(endings: dict[str, Ending]) -> 
 
 
 #: A few hundred bytes, packed twice.
-BOMB = base64.b64encode(zlib.compress(zlib.compress(b"\0" * (1 << 29), 1), 9)).decode()
+
+
+def zeros(megabytes: int) -> bytes:
+    """Return what unpacks to so many megabytes: one of them packed, many times; to pack them all takes a second."""
+    packer = zlib.compressobj(1)
+    packed = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    head, block = packed[:2], packed[2:]
+    # An empty last block, and the checksum of zeros.
+    end = b"\x03\x00" + (((megabytes << 20) % 65_521) << 16 | 1).to_bytes(4, "big")
+    return head + block * megabytes + end
+
+
+BOMB = base64.b64encode(zlib.compress(zeros(512), 9)).decode()
 
 IMPORTS: dict[str, tuple[str, str]] = {
     "57 an endless loop": ("while True: pass", "check_timeout"),

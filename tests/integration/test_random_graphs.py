@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from effort import part_of
 from random_programs import SOURCES, Program, expect, make, with_ids
 from served import Served
 
@@ -38,7 +39,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
             yield client
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(part_of(20)))
 async def test_a_run_comes_to_what_its_graph_means(client: httpx2.AsyncClient, seed: int) -> None:
     program = make(seed)
     created = await client.post("/graph/create", json=program.graph)
@@ -61,7 +62,7 @@ async def _created(client: httpx2.AsyncClient, program: Program) -> str:
     return ids[""]
 
 
-@pytest.mark.parametrize("seed", range(200, 206))
+@pytest.mark.parametrize("seed", range(200, 200 + part_of(6, 2)))
 async def test_pauses_change_nothing_of_what_a_run_comes_to(client: httpx2.AsyncClient, seed: int) -> None:
     program, order = make(seed, rich=True), Random(seed)
     body = {"graph_id": await _created(client, program), "initial_state": program.state}
@@ -79,7 +80,7 @@ async def test_pauses_change_nothing_of_what_a_run_comes_to(client: httpx2.Async
     assert expected.codes or (state["data"], status["last_commit"]) == (expected.data, expected.commits)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(part_of(12)))
 async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
     client: httpx2.AsyncClient, seed: int
 ) -> None:
@@ -92,7 +93,7 @@ async def test_a_run_with_maps_and_subgraphs_comes_to_what_its_graph_means(
     assert newest["data"] == result["final_state"]["data"]
 
 
-@pytest.mark.parametrize(("seed", "rich"), [(seed, seed % 2 == 1) for seed in range(100, 110)])
+@pytest.mark.parametrize(("seed", "rich"), [(seed, seed % 2 == 1) for seed in range(100, 100 + part_of(10, 4))])
 async def test_it_comes_to_the_same_over_restarts(tmp_path: Path, seed: int, *, rich: bool) -> None:
     settings = load_settings(data_dir=tmp_path, deployment="random-graphs")
     program, order = make(seed, rich=rich), Random(seed)

@@ -46,9 +46,10 @@ def codes() -> Iterator[tuple[str, str]]:
                     yield each.value, file.name
 
 
-@pytest.mark.parametrize("code", sorted({code for code, _ in codes()} - ELSEWHERE))
-def test_every_code_is_on_the_page(code: str) -> None:
-    assert f"`{code}`" in PAGE, [file for each, file in codes() if each == code]
+def test_every_code_is_on_the_page() -> None:
+    found = dict(codes())
+    assert len(found) > 90
+    assert {code: file for code, file in found.items() if code not in ELSEWHERE and f"`{code}`" not in PAGE} == {}
 
 
 def test_every_route_and_parameter_is_on_the_page(openapi: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from effort import part_of
 from tests.unit.execution.forking import World, changing, edit, world
 from tests.unit.model.graphs import graph_of, mapped, subgraph, waiting
 from tests.unit.model.playbook import key_of
@@ -234,7 +235,7 @@ async def stored(store: Store, history: History, initial: dict[str, Json]) -> st
     return run.run_id
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(part_of(12)))
 async def test_the_state_by_now_is_that_of_all_commits(tmp_path: Path, seed: int) -> None:
     initial: dict[str, Json] = {"old": 1, "sum": 0, "kept": 2}
     history, random = History(initial, seed), Random(seed)

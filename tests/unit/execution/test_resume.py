@@ -14,7 +14,7 @@ from random import Random
 import pytest
 from killed import FILE, Mortal, living
 from tests.unit.model.playbook import diff_of
-from tests.unit.model.profile import IS_LONG
+from tests.unit.model.profile import IS_LONG, part_of
 from tests.unit.model.programs import INITIAL, Program, program
 from tests.unit.model.simulation import Simulation
 
@@ -166,7 +166,7 @@ async def _agrees_with_oracle(store: Store, run_id: str, chosen: Program) -> Non
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("is_deaf", [False, True])
-@pytest.mark.parametrize("seed", range(200 if IS_LONG else 12))
+@pytest.mark.parametrize("seed", range(200 if IS_LONG else part_of(12, 4)))
 async def test_a_run_comes_to_the_same_whenever_its_platform_is_killed(
     tmp_path: Path, seed: int, *, is_deaf: bool
 ) -> None:

@@ -1,5 +1,5 @@
 """How far tests look that could look for ever: see `effort`."""
 
-from effort import IS_LONG, examples
+from effort import IS_LONG, examples, part_of
 
-__all__ = ["IS_LONG", "examples"]
+__all__ = ["IS_LONG", "examples", "part_of"]

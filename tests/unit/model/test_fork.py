@@ -369,7 +369,7 @@ def test_what_a_subgraph_lost_a_race_with_does_not_matter() -> None:
 # Of any run
 
 
-@pytest.mark.parametrize("seed", range(2_000 if IS_LONG else 60))
+@pytest.mark.parametrize("seed", range(2_000 if IS_LONG else part_of(60)))
 def test_any_run_may_be_forked_at_any_commit(seed: int) -> None:
     random = Random(seed)
     chosen = program(random.choice, RICH)
@@ -389,7 +389,7 @@ def test_any_run_may_be_forked_at_any_commit(seed: int) -> None:
         _goes_on(chosen, history, random)
 
 
-@pytest.mark.parametrize("seed", range(2_000 if IS_LONG else 100))
+@pytest.mark.parametrize("seed", range(2_000 if IS_LONG else part_of(100)))
 def test_any_run_that_did_not_complete_may_be_reopened(seed: int) -> None:
     random = Random(seed)
     chosen = program(random.choice, RICH)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests.unit.model.profile import IS_LONG, examples
+from tests.unit.model.profile import IS_LONG, examples, part_of
 from tests.unit.model.programs import PLAIN, RICH, Program, program, programs
 from tests.unit.model.simulation import Simulation
 
@@ -49,7 +49,7 @@ def test_many_runs_with_maps_waits_and_subgraphs_are_what_the_oracle_says(
     if forgetful:
         monkeypatch.setattr(draft, "_COMPACT_EVERY", 1)
         monkeypatch.setattr(draft, "_DELETED_KEYS_KEPT", -100)
-    for seed in range(20_000 if IS_LONG else 100):
+    for seed in range(20_000 if IS_LONG else part_of(100)):
         random = Random(seed)
         simulation = Simulation(program(random.choice, RICH))
         simulation.finish(random, flaky=True)
@@ -60,7 +60,7 @@ def test_many_runs_with_maps_waits_and_subgraphs_are_what_the_oracle_says(
 @pytest.mark.parametrize("kinds", [PLAIN, RICH.replace("w", "")])
 def test_what_a_run_comes_to_does_not_depend_on_what_is_faster(kinds: str) -> None:
     compared = 0
-    for seed in range(20_000 if IS_LONG else 150):
+    for seed in range(20_000 if IS_LONG else part_of(150, 75)):
         chosen = program(Random(seed).choice, kinds)
         graphs = [chosen.graph, *(inner.graph for inner in chosen.all_subgraphs().values())]
         if any(node.join for graph in graphs for node in graph.nodes):

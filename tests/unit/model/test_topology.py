@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.model.graphs import graph_of, loop_nodes, mapped, plain, shape, subgraph, waiting
 from tests.unit.model.oracle import cycles, dominators, reachable
-from tests.unit.model.profile import IS_LONG, examples
+from tests.unit.model.profile import IS_LONG, examples, part_of
 from tests.unit.model.programs import program
 
 from sandgraph.errors import Problem
@@ -96,7 +96,7 @@ def test_any_small_graph_agrees_with_the_definitions(graph: Graph) -> None:
 
 def test_many_small_graphs_agree_with_the_definitions() -> None:
     random = Random(0)
-    for _ in range(100_000 if IS_LONG else 500):
+    for _ in range(100_000 if IS_LONG else part_of(500)):
         size = random.randint(1, 7)
         pairs = {(random.randrange(size), random.randrange(size)) for _ in range(random.randint(0, 2 * size))}
         pairs |= {(random.randrange(i), i) for i in range(1, size) if random.random() < 0.9}
@@ -105,7 +105,7 @@ def test_many_small_graphs_agree_with_the_definitions() -> None:
 
 def test_many_graphs_of_cycles_agree_with_the_definitions() -> None:
     random = Random(0)
-    for _ in range(20_000 if IS_LONG else 200):
+    for _ in range(20_000 if IS_LONG else part_of(200)):
         agrees_with_the_definitions(program(random.choice).graph)
 
 
