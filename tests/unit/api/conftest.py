@@ -15,13 +15,10 @@ import httpx2
 import pytest
 import uvicorn
 from api_world import World
-from fastapi import APIRouter
 from pydantic import BaseModel
-from starlette.routing import BaseRoute
 from starlette.testclient import TestClient
 
 from sandgraph.api.app import create_app
-from sandgraph.api.openapi import Api
 from sandgraph.api.schemas import access_answers, answers, code_answers, error_answers, tenant, webhook
 from sandgraph.settings import Settings, load_settings
 
@@ -29,24 +26,6 @@ from sandgraph.settings import Settings, load_settings
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def prepared_once() -> Iterator[None]:
-    """Let all applications have the routes of the first: to make them ready for a request takes 20 ms."""
-    ready: dict[int, BaseRoute] = {}
-    include = Api.include_router
-
-    def include_ready(app: Api, router: APIRouter, **options: Any) -> None:  # noqa: ANN401 - as FastAPI has them
-        if id(router) in ready:
-            app.router.routes.append(ready[id(router)])
-        else:
-            include(app, router, **options)
-            ready[id(router)] = app.router.routes[-1]
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Api, "include_router", include_ready)
-        yield
 
 
 @pytest.fixture(scope="session")
