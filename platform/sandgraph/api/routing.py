@@ -6,15 +6,16 @@ each request to look through the parts of its route: that took as long as many a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.requests import HTTPConnection
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -46,6 +47,17 @@ class ApiRoute(APIRoute):
             return super().matches(scope)
         return Match.NONE, {}
 
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request; parameters that the route does not have are told, and never passed over."""
+        answer = super().get_route_handler()
+
+        async def answer_if_known(request: Request) -> Response:
+            if request.scope["query_string"]:
+                self._refuse_unknown(request.query_params)
+            return await answer(request)
+
+        return answer_if_known
+
     @cached_property
     def scopes(self) -> frozenset[access.Scope]:
         """What its parts demand, all of it."""
@@ -56,23 +68,14 @@ class ApiRoute(APIRoute):
         """The names of the parameters of a query that it takes."""
         return frozenset(_names(self.dependant))
 
-
-async def refuse_unknown_parameters(connection: HTTPConnection) -> None:
-    """Refuse parameters of a query that the route does not have, which are told, and never passed over.
-
-    Raises:
-        InvalidInput: At each of them.
-    """
-    route = connection.scope.get("route")
-    if not connection.scope["query_string"] or not isinstance(route, ApiRoute):
-        return
-    problems = [
-        Problem(shown(name), "unknown_field", f"There is no parameter {shown(name)!r} here.")
-        for name in connection.query_params
-        if name not in route.parameters
-    ]
-    if problems:
-        raise InvalidInput(problems)
+    def _refuse_unknown(self, names: Iterable[str]) -> None:
+        problems = [
+            Problem(shown(name), "unknown_field", f"There is no parameter {shown(name)!r} here.")
+            for name in names
+            if name not in self.parameters
+        ]
+        if problems:
+            raise InvalidInput(problems)
 
 
 def router_of(*tags: str) -> APIRouter:
@@ -80,7 +83,6 @@ def router_of(*tags: str) -> APIRouter:
     return APIRouter(
         tags=[*tags],
         route_class=ApiRoute,
-        dependencies=[Depends(refuse_unknown_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
 

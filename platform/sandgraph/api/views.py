@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 
 from sandgraph.api.services import EventReceipt, Outcome, Place, Replayed, RunState, Writer
@@ -27,6 +27,8 @@ from sandgraph.store.records import (
 from sandgraph.telemetry.trace import SpanRef
 
 Document = dict[str, object]
+
+_NAMES = {kind: [field.name for field in fields(kind)] for kind in (Failure, Usage)}
 
 
 def code_view(version: CodeVersion) -> Document:
@@ -330,11 +332,16 @@ def _reads(reads: Reads | None) -> Document | None:
 
 
 def _error(failure: Failure | None) -> Document | None:
-    return asdict(failure) if failure else None
+    return _fields(failure) if failure else None
+
+
+def _fields(record: Failure | Usage) -> Document:
+    """Return what a record of plain values holds."""
+    return {name: getattr(record, name) for name in _NAMES[type(record)]}
 
 
 def _usage(usage: Usage | None) -> Document | None:
-    return asdict(usage) if usage else None
+    return _fields(usage) if usage else None
 
 
 def key_view(key: ApiKey) -> Document:
@@ -373,8 +380,9 @@ def ticket_view(ticket: str, path: str, expires_at: datetime) -> Document:
 def _time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
-    utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not None and moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

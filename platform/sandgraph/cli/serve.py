@@ -167,7 +167,7 @@ async def serve(settings: Settings, wrong: Sequence[WrongSetting] = ()) -> None:
     """
     # Reading a state of a million values, which are no cycles, took four times as long with the collector looking at
     # them over and over.
-    gc.set_threshold(50_000, 50, 50)
+    gc.set_threshold(10_000, 100, 50)
     async with running(settings, wrong) as serving:
         # What was imported and made so far stays; to look through it would hold up everything for a tenth of a second.
         gc.collect()

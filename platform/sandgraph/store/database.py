@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -42,7 +41,7 @@ class Database:
         self.process_id = process_id
         self._backend = backend
         self._writer = Line("sandgraph-store-writer")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sandgraph-store-reader")
+        self._readers = Line("sandgraph-store-reader", READERS)
         self._closing: asyncio.Future[None] | None = None
         #: Is told of each transaction, on its thread: ``read`` or ``write``, seconds it waited, and seconds it took.
         self.watcher: Watcher | None = None
@@ -143,7 +142,7 @@ class Database:
             self._closing = asyncio.ensure_future(asyncio.to_thread(self._shut))
         await asyncio.shield(self._closing)
 
-    def _submit(self, pool: ThreadPoolExecutor | Line, transaction: Callable[[], T]) -> asyncio.Future[T]:
+    def _submit(self, line: Line, transaction: Callable[[], T]) -> asyncio.Future[T]:
         """Have it done, whether or not somebody still listens to the answer then.
 
         `asyncio.wrap_future` and `asyncio.shield` would come to the same, in three turns of the event loop.
@@ -172,10 +171,10 @@ class Database:
             else:
                 tell(answer.set_result, done)
             if watcher is not None:
-                kind = "write" if pool is self._writer else "read"
+                kind = "write" if line is self._writer else "read"
                 watcher(kind, began - asked, time.monotonic() - began)
 
-        pool.submit(work)
+        line.submit(work)
         return answer
 
     @contextlib.contextmanager

@@ -23,6 +23,8 @@ LIBRARY = "library"
 #: What `logging` itself puts on a record; all else was given as ``extra``.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+
 #: Libraries that tell of each request they make.
 _TALKATIVE = ("docker", "urllib3", "httpx", "httpx2", "httpcore", "asyncio", "websockets", "opentelemetry")
 
@@ -76,8 +78,7 @@ class ForPrograms(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        text = json.dumps(fields_of(record), ensure_ascii=False, separators=(",", ":"), default=str)
-        return text.encode("utf-8", "replace").decode()
+        return _ENCODER.encode(fields_of(record)).encode("utf-8", "replace").decode()
 
 
 class ForPeople(logging.Formatter):

@@ -106,11 +106,13 @@ class Metrics:
         self._engine_errors = self._counter("engine_errors", "Calls of the Docker engine that failed.", "operation")
         self._db_s = _Children(self._histogram("db_transaction_seconds", "Transactions, without their wait.", "kind"))
         self._db_wait = _Children(self._histogram("db_wait_seconds", "How long a transaction waited to begin.", "kind"))
-        self._requests = self._counter(
-            "http_requests", "Requests that were answered, and WebSockets that ended.", "method", "route", "status"
+        self._requests = _Children(
+            self._counter(
+                "http_requests", "Requests that were answered, and WebSockets that ended.", "method", "route", "status"
+            )
         )
-        self._request_s = self._histogram(
-            "http_request_seconds", "Time to the first byte of the answer.", "method", "route"
+        self._request_s = _Children(
+            self._histogram("http_request_seconds", "Time to the first byte of the answer.", "method", "route")
         )
         self._limited = self._counter("http_rate_limited", "Requests that were refused with 429.", "route")
         self._followers = self._gauge("followers", "Clients that follow something live.", "transport")
@@ -198,9 +200,9 @@ class Metrics:
 
     def requested(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count a request; ``seconds`` are those to the first byte of its answer."""
-        self._requests.labels(method, route, str(status)).inc()
+        self._requests.of(method, route, str(status)).inc()
         if seconds is not None:
-            self._request_s.labels(method, route).observe(seconds)
+            self._request_s.of(method, route).observe(seconds)
         if status == 429:  # noqa: PLR2004 - Too Many Requests
             self._limited.labels(route).inc()
 
@@ -250,16 +252,16 @@ class Metrics:
 
 
 class _Children(Generic[M]):
-    """A metric's children by the value of its one label, each made once."""
+    """A metric's children by the values of its labels, each made once."""
 
     def __init__(self, metric: M) -> None:
         self._metric: M = metric
-        self._made: dict[str, M] = {}
+        self._made: dict[tuple[str, ...], M] = {}
 
-    def of(self, value: str) -> M:
-        child = self._made.get(value)
+    def of(self, *values: str) -> M:
+        child = self._made.get(values)
         if child is None:
-            child = self._made[value] = self._metric.labels(value)
+            child = self._made[values] = self._metric.labels(*values)
         return child
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from starlette.types import Scope
@@ -22,7 +23,11 @@ def address_of(scope: Scope) -> str:
 
 def network_of(client: Sequence[object] | None) -> str:
     """Return the same of an address and its port."""
-    host = str(client[0]) if client else ""
+    return _network_of(str(client[0]) if client else "")
+
+
+@lru_cache(4_096)
+def _network_of(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from limits import RateLimitItemPerMinute
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -98,4 +99,9 @@ def refused(standing: Standing) -> HttpError:
 
 
 def _item(rate: Rate) -> RateLimitItemPerMinute:
-    return RateLimitItemPerMinute(rate.most)
+    return _per_minute(rate.most)
+
+
+@lru_cache(1_024)
+def _per_minute(most: int) -> RateLimitItemPerMinute:
+    return RateLimitItemPerMinute(most)
