@@ -13,23 +13,24 @@ _F = TypeVar("_F", bound=Function)
 
 
 class _Entry:
-    """A tool: its function, or how to get it."""
+    """A tool that is there."""
 
-    __slots__ = ("description", "function", "load")
+    __slots__ = ("description", "function")
 
-    def __init__(
-        self, function: Function | None, load: Callable[[], Function] | None = None, description: str = ""
-    ) -> None:
+    def __init__(self, function: Function, description: str = "") -> None:
         self.function = function
-        self.load = load
         self.description = description
+
+
+#: Tools by name; None stands for one that the job came with, until it is used.
+_Entries = dict[str, _Entry | None]
 
 
 class ToolRegistry:
     """Functions by name."""
 
     def __init__(self) -> None:
-        self._own: dict[str, _Entry] = {}
+        self._own: _Entries = {}
 
     def add(self, fn: Function, name: str | None = None, description: str | None = None) -> None:
         """Register a function under its own name or another; a name that is taken is replaced.
@@ -57,13 +58,13 @@ class ToolRegistry:
         Raises:
             LookupError: There is none; the message lists the names there are.
         """
-        entry = self._entries().get(name)
-        if entry is None:
+        entries = self._entries()
+        if name not in entries:
             known = ", ".join(self.names()) or "none"
             raise LookupError(f"there is no tool {name!r}; registered: {known}")
-        if entry.function is None:
-            assert entry.load is not None  # noqa: S101 - one of the two is always there
-            entry.function = entry.load()
+        entry = entries[name]
+        if entry is None:
+            entry = entries[name] = _Entry(self._load(name))
         return entry.function
 
     def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -81,29 +82,50 @@ class ToolRegistry:
     def describe(self) -> list[dict[str, str]]:
         """Return name and description of every tool, sorted by name."""
         entries = self._entries()
-        return [{"name": name, "description": entries[name].description} for name in sorted(entries)]
+        told = {name: entry.description if entry else "" for name, entry in entries.items()}
+        return [{"name": name, "description": told[name]} for name in sorted(told)]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries()
 
-    def _entries(self) -> dict[str, _Entry]:
+    def _entries(self) -> _Entries:
         return self._own
+
+    def _load(self, name: str) -> Function:
+        """Return a tool of the job's that was not used before."""
+        raise LookupError(name)
+
+
+class _JobTools:
+    """What a job finds in the registry, and how it gets the tools that it came with."""
+
+    __slots__ = ("entries", "loaders")
+
+    def __init__(self, entries: _Entries, loaders: Mapping[str, Callable[[], Function]]) -> None:
+        self.entries = entries
+        self.loaders = loaders
 
 
 class _GlobalRegistry(ToolRegistry):
     """The process's registry; while a job runs, that job's tools."""
 
     #: Where a sandbox's one job keeps its tools, for threads that it starts: they begin with an empty context.
-    process_wide: dict[str, _Entry] | None = None
+    process_wide: _JobTools | None = None
 
-    def _entries(self) -> dict[str, _Entry]:
+    def _entries(self) -> _Entries:
+        mine = self._mine()
+        return self._own if mine is None else mine.entries
+
+    def _load(self, name: str) -> Function:
+        mine = self._mine()
+        return super()._load(name) if mine is None else mine.loaders[name]()
+
+    def _mine(self) -> _JobTools | None:
         mine = _JOB.get()
-        if mine is None:
-            mine = self.process_wide
-        return self._own if mine is None else mine
+        return self.process_wide if mine is None else mine
 
 
-_JOB: ContextVar[dict[str, _Entry] | None] = ContextVar("sandgraph_tools", default=None)
+_JOB: ContextVar[_JobTools | None] = ContextVar("sandgraph_tools", default=None)
 
 #: The global registry: the registered tools inside a node, those of ``@tool`` elsewhere.
 tools: ToolRegistry = _GlobalRegistry()
@@ -148,8 +170,8 @@ class job_tools:  # noqa: N801 - to those who write it a function
         self._loaders = loaders
 
     def __enter__(self) -> None:
-        entries = {**tools._own, **{name: _Entry(None, load) for name, load in self._loaders.items()}}  # noqa: SLF001
-        self._token = _JOB.set(entries)
+        entries = {**tools._own, **dict.fromkeys(self._loaders)}  # noqa: SLF001 - ours
+        self._token = _JOB.set(_JobTools(entries, self._loaders))
 
     def __exit__(self, *_: object) -> None:
         _JOB.reset(self._token)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
 
 
 def no_bound(_tenant: str) -> int | None:
@@ -71,6 +70,29 @@ class Shares:
         return most is not None and self._taken[tenant] >= most
 
 
+class Slot:
+    """A slot of `FairSlots` for the length of a block; every attempt has one, so it is no generator.
+
+    Args:
+        slots: Whose it is.
+        tenant: For whom.
+    """
+
+    __slots__ = ("_slots", "_tenant")
+
+    def __init__(self, slots: FairSlots, tenant: str) -> None:
+        self._slots = slots
+        self._tenant = tenant
+
+    async def __aenter__(self) -> None:
+        """Take it, as soon as it is the tenant's turn."""
+        await self._slots.acquire(self._tenant)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back."""
+        self._slots.release(self._tenant)
+
+
 class FairSlots:
     """A semaphore that goes round over tenants.
 
@@ -86,16 +108,12 @@ class FairSlots:
         self._turns: dict[str, int] = {}
         self._lines: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
 
-    @asynccontextmanager
-    async def slot(self, tenant: str) -> AsyncIterator[None]:
+    def slot(self, tenant: str) -> Slot:
         """Have one for the length of the block."""
-        await self._acquire(tenant)
-        try:
-            yield
-        finally:
-            self._release(tenant)
+        return Slot(self, tenant)
 
-    async def _acquire(self, tenant: str) -> None:
+    async def acquire(self, tenant: str) -> None:
+        """Take one, as soon as it is the tenant's turn."""
         line = self._lines.get(tenant)
         if line is None and self._shares.may_take(tenant, self._lines):
             self._take(tenant)
@@ -109,7 +127,7 @@ class FairSlots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release(tenant)
+                self.release(tenant)
             else:
                 self._leave(tenant, place)
             raise
@@ -121,7 +139,8 @@ class FairSlots:
     def _order(self, tenant: str) -> tuple[int, int, int]:
         return self._shares.of(tenant), self._turns.get(tenant, 0), self._lines[tenant][0][0]
 
-    def _release(self, tenant: str) -> None:
+    def release(self, tenant: str) -> None:
+        """Give one back."""
         self._shares.give_back(tenant)
         self._grant()
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sandgraph.errors import SandgraphError
 from sandgraph.execution.fairness import FairSlots
 from sandgraph.execution.transport import Assignment, OnLines, OnStopped
+from sandgraph.model.json_text import encoder
 from sandgraph.model.run import AttemptStatus, Failure, LogLine, Usage
 from sandgraph.model.state import State, has_more_values
 from sandgraph.sandbox.spec import Broken, Outcome, Owner, Sandbox, Sandboxes, Succeeded
@@ -50,8 +49,11 @@ class Worker:
             async with self._slots.slot(assignment.tenant):
                 await self._may_begin.wait()
                 progress.has_slot()
-                with self._counted():
+                self._begin()
+                try:
                     outcome = await self._perform(assignment, on_lines, progress)
+                finally:
+                    self._end()
         except asyncio.CancelledError:
             await on_stopped(assignment, progress.usage())
             raise
@@ -68,16 +70,14 @@ class Worker:
         self._may_begin.clear()
         await self._is_idle.wait()
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _begin(self) -> None:
         self._under_way += 1
         self._is_idle.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._is_idle.set()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._is_idle.set()
 
     async def end_run(self, run_id: str) -> None:
         """See `Transport.end_run`."""
@@ -161,13 +161,12 @@ class _Progress:
         return replace(used or self.used(), queue_s=slot_at - self._began, start_s=sandbox_at - slot_at)
 
 
-# States are JSON, in which nothing holds itself; and to make an encoder takes longer than a short state.
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+_encode = encoder(ensure_ascii=False, allow_nan=True)
 
 
 def encode_state(state: State) -> bytes:
     """Return the JSON text of a state, as sandboxes get it and as its size is counted."""
-    return _ENCODER.encode(state).encode()
+    return _encode(state).encode()
 
 
 def _lost(message: str, usage: Usage) -> Broken:

@@ -82,8 +82,14 @@ class Draft:
     def freeze(self) -> Run:
         """Return the run as it is now."""
         self._forget()
-        return replace(
-            self.run,
+        run = self.run
+        # All of them by name: `replace` would look at each field to find the five that stay.
+        return Run(
+            graph=run.graph,
+            topology=run.topology,
+            subgraphs=run.subgraphs,
+            graph_id=run.graph_id,
+            scope=run.scope,
             status=self.status,
             active=self.active,
             waits=self.waits,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sandgraph.model.commands import (
     Command,
@@ -21,8 +23,7 @@ from sandgraph.model.run import Failure, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An event before it has its number; the fields are those of `store.records.JournalRecord`."""
 
     type: str
@@ -30,7 +31,7 @@ class Entry:
     message: str
     key: NodeRunKey | None = None
     attempt: int | None = None
-    data: dict[str, Json] = field(default_factory=dict)
+    data: Mapping[str, Json] = MappingProxyType({})
 
 
 def entries(commands: Sequence[Command]) -> Iterator[Entry]:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, DateTime, Dialect, String
 from sqlalchemy.types import TypeDecorator
 
+from sandgraph.model.json_text import encoder
 from sandgraph.model.state import Json
 
-# What is stored was JSON before, in which nothing holds itself: to look for that takes half of the time.
-_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
+_encode = encoder(ensure_ascii=True, allow_nan=False)
 
 
 def storable(text: str) -> str:
@@ -24,7 +24,7 @@ def storable(text: str) -> str:
 
 def to_json(value: object) -> str:
     r"""Return compact JSON in ASCII: NUL and lone surrogates are escapes there, and come back as they were."""
-    return _ENCODER.encode(value)
+    return _encode(value)
 
 
 def now() -> datetime:
@@ -32,9 +32,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+#: An option of connections: the driver's own one.
+DRIVER = "sandgraph_driver"
+
+
 def sqlite_of(connection: Connection) -> sqlite3.Connection:
     """Return the driver's own connection."""
-    raw = connection.connection.driver_connection
+    # What the one that writes was told once; otherwise it is behind five layers.
+    raw = connection.get_execution_options().get(DRIVER) or connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError(f"not a connection of sqlite3: {raw!r}")
     return raw

@@ -99,8 +99,12 @@ class Database:
         """
 
         def transaction() -> T:
-            with self._translated(), self._written() as connection:
-                done = work(connection, *args, **kwargs)
+            try:
+                with self._written() as connection:
+                    done = work(connection, *args, **kwargs)
+            except (DBAPIError, self._backend.error) as error:
+                self._translate(error)
+                raise
             self._backend.after_write(self._let_go)
             return done
 
@@ -125,7 +129,7 @@ class Database:
                     raise
 
         def transaction() -> T:
-            with self._translated():
+            try:
                 try:
                     return once()
                 except (DBAPIError, self._backend.error) as error:
@@ -133,6 +137,9 @@ class Database:
                         raise
                 # The server was restarted, perhaps, and nothing was changed.
                 return once()
+            except (DBAPIError, self._backend.error) as error:
+                self._translate(error)
+                raise
 
         return await self._submit(self._readers, transaction)
 
@@ -210,13 +217,9 @@ class Database:
                 writing.invalidate()
             writing.close()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (DBAPIError, self._backend.error) as error:
-            if isinstance(original(error), self._backend.mistakes):
-                raise
+    def _translate(self, error: Exception) -> None:
+        """Raise what callers hear of an error of the database, unless it is a mistake of ours."""
+        if not isinstance(original(error), self._backend.mistakes):
             message = f"The database does not answer: {reason(error)}."
             raise Unavailable(message, code="store_unavailable") from error
 

@@ -60,11 +60,8 @@ def advance(
         NotFound: There is no such run.
         Conflict: The lease is the run's no more.
     """
-    parameters = {f"new_{name}": value for name, value in changes.items()}
-    parameters |= {"key_id": run_id, "records": records, "stored": stored + records * RECORD_BYTES}
-    if lease is not None:
-        parameters["key_lease"] = lease
-    last = _advance_statement(tuple(changes), is_leased=lease is not None).scalar(connection, parameters)
+    taken = {"id": run_id, "records": records, "stored": stored + records * RECORD_BYTES, "lease": lease}
+    last = _advance_statement(tuple(changes), is_leased=lease is not None).scalar(connection, {**changes, **taken})
     if last is None:
         last_number(connection, run_id, lease)
         return None

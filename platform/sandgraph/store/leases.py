@@ -29,7 +29,7 @@ def claim(connection: Connection, run_id: str, owner: str) -> int:
         NotFound: There is no such run.
         Conflict: It has ended.
     """
-    lease = _CLAIM.scalar(connection, {"run_id": run_id, "new_owner": owner})
+    lease = _CLAIM.scalar(connection, {"run_id": run_id, "owner": owner})
     if lease is None:
         journal.last_number(connection, run_id)
         raise Conflict(f"The run {run_id} has ended: nobody can work on it any more.", code="run_ended")

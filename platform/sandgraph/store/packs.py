@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
@@ -67,7 +67,7 @@ def _packed(entry: Entry) -> Packed:
     else:
         packed += (None, None, entry.attempt, "")
     if data:
-        packed.append(_without_diff(data) if "diff" in data else data)
+        packed.append(_without_diff(data) if "diff" in data else dict(data))
     return packed
 
 
@@ -86,7 +86,7 @@ def _record(  # noqa: PLR0913, PLR0917 - as many as a record has
     return JournalRecord(seq, ts, "event", type_, node, iteration, attempt, status, message, data or {}, scope)
 
 
-def _without_diff(data: dict[str, Json]) -> dict[str, Json]:
+def _without_diff(data: Mapping[str, Json]) -> dict[str, Json]:
     """Return what is kept of a commit's event: the diff is stored in the commit already, where a reader takes it."""
     kept = {name: value for name, value in data.items() if name != "diff"}
     diff, number = data["diff"], data["commit"]

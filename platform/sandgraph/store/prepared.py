@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from sandgraph.store.columns import JsonText, SafeText, UtcTime, sqlite_of
+from sandgraph.store.columns import Encoded, JsonText, SafeText, UtcTime, sqlite_of, storable, to_json
 
 _Bind = Callable[[Any], object]
 _Bound = Callable[[Mapping[str, object]], list[object]]
@@ -28,7 +28,8 @@ class Prepared:
     """A statement of Core that is run many times; values pass through the types of their columns.
 
     Args:
-        statement: Each of its parameters needs a value each time; an insert has one for each column.
+        statement: Each of its parameters needs a value each time; an insert has one for each column. The values of
+            ``key_`` and ``new_`` parameters go by the names behind that.
     """
 
     def __init__(self, statement: Insert | Update | Delete | Select[Any]) -> None:
@@ -62,9 +63,14 @@ class Prepared:
         if not isinstance(compiled, SQLCompiler):
             raise TypeError(f"no statement of SQL: {compiled}")
         # Values go by their places: the dialects of both databases are told so.
-        binds = [(name, _bind(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
-        self._compiled[dialect.name] = ready = str(compiled), _bound(binds)
+        types = [(_column(name), compiled.binds[name].type) for name in compiled.positiontup or ()]
+        self._compiled[dialect.name] = ready = str(compiled), _bound(types, dialect)
         return ready
+
+
+def _column(name: str) -> str:
+    """Return the name by which a parameter's value is given: SQLAlchemy keeps those of columns for itself."""
+    return name.removeprefix("key_").removeprefix("new_")
 
 
 def _run(connection: Connection, text: str, values: Sequence[list[object]]) -> int:
@@ -88,16 +94,29 @@ def _scalar(connection: Connection, text: str, values: list[object]) -> Any:  # 
     return found[0][0] if found else None
 
 
-def _bound(binds: Sequence[tuple[str, _Bind | None]]) -> _Bound:
+def _bound(types: Sequence[tuple[str, TypeEngine[Any]]], dialect: Dialect) -> _Bound:
     """Return what makes the driver's parameters of a row of values."""
-    names = [name for name, _ in binds]
+    names = [name for name, _ in types]
     # Of one name alone it would return no tuple.
     pick = itemgetter(*names) if len(names) > 1 else lambda row: tuple(row[name] for name in names)
-    to_bind = [(index, bind) for index, (_, bind) in enumerate(binds) if bind is not None]
+    # Text is text on every database.
+    texts = [index for index, (_, type_) in enumerate(types) if isinstance(type_, SafeText)]
+    documents = [index for index, (_, type_) in enumerate(types) if isinstance(type_, JsonText)]
+    binds = [(index, _bind(type_, dialect)) for index, (_, type_) in enumerate(types)]
+    others = [(index, bind) for index, bind in binds if bind is not None and index not in {*texts, *documents}]
 
     def bound(row: Mapping[str, object]) -> list[object]:
         values = list(pick(row))
-        for index, bind in to_bind:
+        # As the types do it, but for the calls: there are dozens of values in a step.
+        for index in texts:
+            text = values[index]
+            if text is not None and (not text.isascii() or "\x00" in text):
+                values[index] = storable(text)
+        for index in documents:
+            document = values[index]
+            if document is not None:
+                values[index] = str(document) if type(document) is Encoded else to_json(document)
+        for index, bind in others:
             values[index] = bind(values[index])
         return values
 
@@ -105,9 +124,6 @@ def _bound(binds: Sequence[tuple[str, _Bind | None]]) -> _Bound:
 
 
 def _bind(type_: TypeEngine[Any], dialect: Dialect) -> _Bind | None:
-    if isinstance(type_, SafeText | JsonText):
-        # Text is text on every database: without the layers, which take longer than it.
-        return type_.stored
     if isinstance(type_, UtcTime):
         return _time_bind(dialect)
     return type_.dialect_impl(dialect).bind_processor(dialect)

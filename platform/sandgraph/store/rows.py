@@ -78,11 +78,11 @@ class Rows:
             rows = [{"run_id": run_id, **values} for values in self.inserts.values()]
             self.statements.insert.run(connection, rows)
         if self.updates:
-            rows = [self._parameters(run_id, key, values) for key, values in self.updates.items()]
+            names = self.statements.key
+            rows = [
+                {"run_id": run_id, **dict(zip(names, key, strict=True)), **values}
+                for key, values in self.updates.items()
+            ]
             if self.statements.update.run(connection, rows) != len(rows):
                 missing = ", ".join(map(str, self.updates))
                 raise LookupError(f"the run {run_id} has no {self.statements.name} of one of these: {missing}")
-
-    def _parameters(self, run_id: str, key: tuple[object, ...], values: Values) -> Values:
-        named: Values = {f"key_{name}": value for name, value in zip(self.statements.key, key, strict=True)}
-        return {"key_run_id": run_id, **named, **{f"new_{name}": value for name, value in values.items()}}

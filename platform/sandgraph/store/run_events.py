@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
 from sqlalchemy.dialects import postgresql
@@ -25,31 +26,38 @@ _INSERT_NEW = Prepared(postgresql.insert(tables.run_event).on_conflict_do_nothin
 _DOCUMENT = select(_ROW.document).where(_ROW.run_id == bindparam("run_id"), _ROW.number == bindparam("number"))
 
 
-def add(
-    connection: Connection, run_id: str, told: RunEvent, commands: Iterable[Command], lease: int | None = None
-) -> bool:
-    """Store an event, and tell whether it is new; it is not where its step was stored and nobody heard of it.
+def add_new(
+    connection: Connection,
+    run_id: str,
+    told: Sequence[RunEvent],
+    commands: Iterable[Command],
+    ts: datetime,
+    lease: int | None = None,
+) -> int:
+    """Store events that follow one another, and return how many of them are known.
+
+    The first of them may be: where a step was stored, and nobody heard of it.
 
     Raises:
-        Conflict: The run was told something else under that number: somebody else works on it. Or the lease of an event
-            that is not new is over.
+        Conflict: The run was told something else under one of the numbers: somebody else works on it. Or the lease of
+            an event that is known is over.
     """
-    if _INSERT_NEW.run(connection, _rows(run_id, [told], commands)):
-        return True
-    journal.last_number(connection, run_id, lease)
-    if connection.scalar(_DOCUMENT, {"run_id": run_id, "number": told.number}) != dict(told.document):
-        message = f"The run {run_id} was told something else as its event {told.number}."
-        raise Conflict(message, code="event_conflict")
-    return False
+    known = len(told) - _INSERT_NEW.run(connection, _rows(run_id, told, commands, ts))
+    if known:
+        journal.last_number(connection, run_id, lease)
+    for each in told[:known]:
+        if connection.scalar(_DOCUMENT, {"run_id": run_id, "number": each.number}) != dict(each.document):
+            message = f"The run {run_id} was told something else as its event {each.number}."
+            raise Conflict(message, code="event_conflict")
+    return known
 
 
 def add_all(connection: Connection, run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> None:
     """Store events that are new, with the commits that they made, which are among the commands."""
-    _INSERT.run(connection, _rows(run_id, told, commands))
+    _INSERT.run(connection, _rows(run_id, told, commands, now()))
 
 
-def _rows(run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) -> list[dict[str, object]]:
-    ts = now()
+def _rows(run_id: str, told: Sequence[RunEvent], commands: Iterable[Command], ts: datetime) -> list[dict[str, object]]:
     made: dict[object, int] = {
         (command.key, command.attempt): command.number for command in commands if isinstance(command, RecordCommit)
     }
@@ -57,7 +65,7 @@ def _rows(run_id: str, told: Sequence[RunEvent], commands: Iterable[Command]) ->
         {
             "run_id": run_id,
             "number": each.number,
-            "document": dict(each.document),
+            "document": each.document,
             "diff_of": made.get(_ended(each.document)),
             "created_at": ts,
         }

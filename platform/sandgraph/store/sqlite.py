@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sandgraph.errors import ConfigurationError
 from sandgraph.store import migrations, processes
 from sandgraph.store.backend import reason
-from sandgraph.store.columns import sqlite_of
+from sandgraph.store.columns import DRIVER, sqlite_of
 from sandgraph.store.lock import FolderLock
 from sandgraph.store.tables import SCHEMA_VERSION
 
@@ -56,7 +57,7 @@ class SqliteBackend:
         self._is_registered = False
         self.writer = _engine(self._path, connections=1, begin=_BEGIN, pragmas=("synchronous = FULL",))
         self.reader = _engine(self._path, connections=readers, begin="BEGIN", pragmas=("query_only = ON",))
-        self._log = self._path.with_name(f"{FILE}-wal")
+        self._log = str(self._path.with_name(f"{FILE}-wal"))
         self._log_bound = _LOG_BYTES
 
     def is_ready(self) -> bool:
@@ -88,7 +89,8 @@ class SqliteBackend:
         if connection.in_transaction():
             sqlite_of(connection).execute(_BEGIN)
         else:
-            connection.begin()
+            raw = sqlite_of(connection)
+            connection.execution_options(**{DRIVER: raw}).begin()
 
     def commit(self, connection: Connection) -> None:
         """Commit past SQLAlchemy."""
@@ -109,7 +111,8 @@ class SqliteBackend:
         """Cut the write-ahead log back, where readers that overlap without end kept SQLite from doing so by itself."""
         # Nothing is lost where it fails: what the log holds is stored.
         with contextlib.suppress(OSError, sqlite3.Error):
-            size = self._log.stat().st_size
+            # Past pathlib, which takes as long again.
+            size = os.stat(self._log).st_size  # noqa: PTH116
             if size <= self._log_bound:
                 return
             let_go()

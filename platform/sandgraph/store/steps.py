@@ -77,7 +77,7 @@ class Step:
                 self.attempts.change(
                     (key.scope, key.node, key.iteration, attempt),
                     {
-                        "status": status.value,
+                        "status": str(status),
                         "failure": document(failure),
                         "usage": {name: getattr(usage, name) for name in _USED} if usage else None,
                         "reads": {"keys": list(reads.keys), "cut": reads.cut} if reads else None,
@@ -115,7 +115,7 @@ class Step:
             connection.execute(insert(tables.run_state), state)
 
     def _run(self, status: RunStatus, failure: Failure | None, state: State | None) -> None:
-        self.run |= {"status": status.value, "failure": document(failure)}
+        self.run |= {"status": str(status), "failure": document(failure)}
         if failure is not None:
             self.run["failure_code"] = failure.code
         if status is RunStatus.RUNNING:
@@ -131,7 +131,7 @@ class Step:
                 "node": key.node,
                 "iteration": key.iteration,
                 "attempt": attempt,
-                "status": AttemptStatus.RUNNING.value,
+                "status": str(AttemptStatus.RUNNING),
                 "failure": None,
                 "usage": None,
                 "reads": None,
@@ -142,7 +142,7 @@ class Step:
 
     def _node_run(self, command: RecordNodeRun, *, is_new: bool = True) -> None:
         values: Values = {
-            "status": command.status.value,
+            "status": str(command.status),
             "message": command.message,
             "failure": document(command.failure),
             "finished_at": None if command.status in IN_FLIGHT else self.ts,
@@ -180,14 +180,10 @@ def apply(connection: Connection, run_id: str, taken: Sequence[Taken], lease: in
         Conflict: The run has ended, was told something else under one of the numbers, or the lease is over; nothing was
             stored.
     """
-    events: list[Entry] = []
     step = Step(now())
-    for each in taken:
-        if each.told is not None:
-            if not run_events.add(connection, run_id, each.told, each.commands, lease):
-                continue
-            received_events.mark(connection, run_id, each.told)
-        events += entries(each.commands)
+    new = _new_of(connection, run_id, taken, step.ts, lease)
+    events = [entry for each in new for entry in entries(each.commands)]
+    for each in new:
         usage, reads = each.usage, each.reads
         for command in each.commands:
             step.add(command, usage, reads)
@@ -204,6 +200,20 @@ def apply(connection: Connection, run_id: str, taken: Sequence[Taken], lease: in
     if "finished_at" in step.run:
         webhooks.enqueue(connection, run_id)
     return last
+
+
+def _new_of(
+    connection: Connection, run_id: str, taken: Sequence[Taken], ts: datetime, lease: int | None
+) -> Sequence[Taken]:
+    """Store what a run was told, and return the steps that were not stored before."""
+    told = [each.told for each in taken if each.told is not None]
+    if not told:
+        return taken
+    commands = (command for each in taken for command in each.commands)
+    known = {each.number for each in told[: run_events.add_new(connection, run_id, told, commands, ts, lease)]}
+    for each in told[len(known) :]:
+        received_events.mark(connection, run_id, each)
+    return [each for each in taken if each.told is None or each.told.number not in known] if known else taken
 
 
 def record_usage(

@@ -7,6 +7,7 @@ from sandgraph.model.commands import Command, RecordAttempt, RecordCommit, Recor
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json, SetKey, StateDiff, View
 from sandgraph.store.records import RunEvent
+from sandgraph.store.steps import Taken
 from sandgraph.store.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +46,19 @@ async def test_a_step_that_is_stored_is_not_stored_again(store: Store, run_id: s
     assert await store.apply(run_id, ends, told=RunEvent(2, {"type": "ends"})) == last
     assert len(await store.journal(run_id)) == last
     assert len(await store.commits(run_id)) == 1
+
+
+async def test_of_steps_of_which_the_first_are_stored_the_others_are(store: Store, run_id: str) -> None:
+    begun = Taken(BEGINS, RunEvent(1, {"type": "begins"}))
+    told = [RunEvent(2, {"type": "done", **OF}), RunEvent(3, {"type": "ends"})]
+    last = await store.apply_all(run_id, [begun])
+    steps = [begun, Taken(SUCCEEDS, told[0]), Taken([RecordRun(RunStatus.COMPLETED, state={})], told[1])]
+    assert await store.apply_all(run_id, steps) == last + 4
+    assert [(each.number, each.commit) for each in await store.run_events(run_id)] == [(1, None), (2, 1), (3, None)]
+    assert len(await store.journal(run_id)) == last + 4
+    with pytest.raises(Conflict) as refused:
+        await store.apply_all(run_id, [*steps[:2], Taken(BEGINS, RunEvent(3, {"type": "begins"}))])
+    assert refused.value.code == "event_conflict"
 
 
 async def test_who_tells_a_run_something_else_meanwhile_is_refused(store: Store, run_id: str) -> None:
