@@ -16,8 +16,8 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Generic, TypeVar
 
 from sandgraph.errors import EngineUnavailable
@@ -66,29 +66,31 @@ class InProcessSandboxes:
         self._is_open = False
         self._threads.close()
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         limits: Limits,
         owner: Owner,
         *,
         runtime: str | None = None,  # noqa: ARG002 - there is none
         isolation: Isolation = Isolation.NODE,  # noqa: ARG002 - nor this
-    ) -> AsyncIterator[Sandbox]:
+    ) -> AbstractAsyncContextManager[Sandbox]:
         """Hand out a sandbox that is none; of the limits only the output's is kept.
 
         Raises:
             EngineUnavailable: It was not started, or closed.
         """
-        if not self._is_open:
+        name = f"inprocess-{owner.node}-{next(_numbers)}"
+        return _Lease(self, _Stand(name, self._callables, limits, self._threads, self._tools))
+
+    def count(self, change: int) -> None:
+        """Count a lease that begins or ends.
+
+        Raises:
+            EngineUnavailable: None can begin: they were not started, or closed.
+        """
+        if change > 0 and not self._is_open:
             raise EngineUnavailable("The in-process sandboxes are not open.")
-        self._leased += 1
-        try:
-            yield _Stand(
-                f"inprocess-{owner.node}-{next(_numbers)}", self._callables, limits, self._threads, self._tools
-            )
-        finally:
-            self._leased -= 1
+        self._leased += change
 
     async def end_run(self, run_id: str) -> None:
         """Do nothing: nothing is kept."""
@@ -99,6 +101,21 @@ class InProcessSandboxes:
     def facts(self) -> Mapping[str, object]:
         """Tell how many are leased; an unlimited number waits."""
         return {"engine": "none: in this process", "image": "inprocess", "waiting": 0, "leased": self._leased}
+
+
+class _Lease:
+    """A lease for the length of a block; there is one for each attempt, so it is no generator."""
+
+    def __init__(self, sandboxes: InProcessSandboxes, stand: _Stand) -> None:
+        self._sandboxes = sandboxes
+        self._stand = stand
+
+    async def __aenter__(self) -> Sandbox:
+        self._sandboxes.count(1)
+        return self._stand
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sandboxes.count(-1)
 
 
 class _Stand:

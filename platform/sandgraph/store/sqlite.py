@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,9 @@ _BEGIN = "BEGIN IMMEDIATE"
 
 #: The write-ahead log is cut back once it is longer than this.
 _LOG_BYTES = 32 * 1024 * 1024
+
+#: Seconds between two looks at its length.
+_LOOK_S = 0.02
 
 #: Milliseconds for which cutting it waits for readers to be done.
 _LOG_PATIENCE_MS = 200
@@ -59,6 +63,7 @@ class SqliteBackend:
         self.reader = _engine(self._path, connections=readers, begin="BEGIN", pragmas=("query_only = ON",))
         self._log = str(self._path.with_name(f"{FILE}-wal"))
         self._log_bound = _LOG_BYTES
+        self._look_at = 0.0
 
     def is_ready(self) -> bool:
         """Tell whether the file is there, ours, and of the present schema."""
@@ -109,6 +114,11 @@ class SqliteBackend:
 
     def after_write(self, let_go: Callable[[], None]) -> None:
         """Cut the write-ahead log back, where readers that overlap without end kept SQLite from doing so by itself."""
+        # It grows by a few megabytes at most until the next look, which takes as long as a statement.
+        at = time.monotonic()
+        if at < self._look_at:
+            return
+        self._look_at = at + _LOOK_S
         # Nothing is lost where it fails: what the log holds is stored.
         with contextlib.suppress(OSError, sqlite3.Error):
             # Past pathlib, which takes as long again.

@@ -193,6 +193,7 @@ async def test_readers_without_end_do_not_let_the_log_grow(
 ) -> None:
     monkeypatch.setattr(sqlite, "_LOG_BYTES", 1_000_000)
     monkeypatch.setattr(sqlite, "_LOG_PATIENCE_MS", 20)
+    monkeypatch.setattr(sqlite, "_LOOK_S", 0.0)
     store = await Store.open(tmp_path)
     log = tmp_path / f"{FILE}-wal"
     try:
