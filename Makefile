@@ -38,8 +38,9 @@ test: setup ## Run every test, against the real Docker engine and a real Postgre
 	@$(IN_MEMORY) $(PYTEST) -m "not docker and not compose and not chaos and not fuzz" -n 2
 	@$(PYTEST) -m "docker or compose or chaos"
 
+# A third of its time is waiting: three processes keep two cores busy.
 test-fast: venv ## Run a minute of the tests that need neither Docker nor PostgreSQL, but for the crash matrix
-	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(PYTEST) -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 2
+	@$(IN_MEMORY) SANDGRAPH_FAST_TESTS=1 $(PYTEST) -m "not docker and not compose and not chaos and not fuzz and not postgres" -n 3
 
 fuzz: venv ## Have schemathesis ask a platform for everything, open and with keys
 	@$(PYTEST) -m fuzz
