@@ -49,21 +49,6 @@ async def read_past(store: Store, record: RunRecord, fresh: Past) -> Past:
     return past
 
 
-async def all_told(store: Store, record: RunRecord) -> list[Told]:
-    """Return all that a run was told.
-
-    Raises:
-        Conflict: Nothing is kept of that, or it cannot be read (``not_recoverable``).
-    """
-    try:
-        told = [each async for part in read_told(store, record) for each in part]
-    except ValueError as error:
-        raise not_recoverable(record.run_id, error) from error
-    if not told and record.started_at is not None:
-        raise not_recoverable(record.run_id, "what it was told was not stored")
-    return told
-
-
 def not_recoverable(run_id: str, why: object) -> Conflict:
     """Return the error of a run that cannot be made again."""
     return Conflict(f"The run {run_id} cannot be made again: {why}.", code="not_recoverable")

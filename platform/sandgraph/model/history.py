@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandgraph.model.state import DeleteKey, Json, MergeConflict, Parents, ReduceKey, State, StateDiff, past
+from sandgraph.model.state import DeleteKey, Json, MergeConflict, ReduceKey, State, StateDiff, past
 
 
 class CommitLike(Protocol):
@@ -77,25 +77,6 @@ def writers_at(base: Mapping[str, int], commits: Iterable[TrunkCommit]) -> dict[
                 else:
                     writers[op.key] = commit.number if who is None else who[op.key]
     return writers
-
-
-def state_by_ancestors(initial: State, commits: Iterable[CommitLike], number: int) -> dict[str, Json] | None:
-    """Return the state of checkpoint ``number`` of a run without reducers or subgraphs; None if there is none.
-
-    For runs whose commits know no trunks: it walks that commit and all its ancestors.
-
-    Args:
-        initial: The state of commit 0.
-        commits: All commits up to that one, in any order.
-        number: From 0.
-    """
-    known = sorted((commit for commit in commits if commit.number <= number), key=lambda commit: commit.number)
-    parents: Parents = {0: (), **{commit.number: commit.parents for commit in known}}
-    if number not in parents:
-        return None
-    seen = past(parents, [number])
-    # Branches that met had no key in conflict, so among ancestors whoever set a key last saw all that set it before.
-    return _replay(initial, (commit for commit in known if commit.number in seen))
 
 
 def state_so_far(initial: State, commits: Iterable[CommitLike]) -> tuple[dict[str, Json], list[MergeConflict]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, select
 
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunStatus, Usage
 from sandgraph.store import journal, tables
@@ -88,12 +88,6 @@ def in_progress(connection: Connection, run_id: str) -> list[NodeRunRecord]:
     """
     rows = connection.execute(_RUNNING, {"run_id": run_id}).all()
     return _records(rows, connection.execute(_RUNNING_TRIES, {"run_id": run_id}).all() if rows else [])
-
-
-def count(connection: Connection, run_id: str) -> int:
-    """Count a run's node runs."""
-    journal.last_number(connection, run_id)
-    return connection.scalar(select(func.count()).select_from(tables.node_run).where(_DONE.run_id == run_id)) or 0
 
 
 def failure_of(document: dict[str, str] | None) -> Failure | None:

@@ -136,10 +136,6 @@ class RunReads:
         """Count the runs of a graph, of any version, that were begun and have not ended."""
         return await self._database.read(runs.load, tenant, graph_name)
 
-    async def pending_runs(self, limit: int) -> list[str]:
-        """Return the ids of pending runs, oldest first."""
-        return await self._database.read(runs.pending, limit)
-
     async def due_runs(self, at: datetime) -> list[str]:
         """Return the ids of the parked runs that are to go on by then, first those that have been due for longest."""
         return await self._database.read(leases.due, at)
@@ -197,14 +193,6 @@ class RunReads:
             NotFound: There is no run of that id.
         """
         return await self._database.read(node_runs.read, run_id)
-
-    async def count_node_runs(self, run_id: str) -> int:
-        """Count a run's node runs.
-
-        Raises:
-            NotFound: There is no run of that id.
-        """
-        return await self._database.read(node_runs.count, run_id)
 
     async def commits(self, run_id: str, *, upto: int | None = None) -> list[CommitRecord]:
         """Return a run's commits by number, up to ``upto`` and with it.

@@ -199,12 +199,6 @@ def count(connection: Connection, *statuses: RunStatus) -> int:
     return connection.scalar(query) or 0
 
 
-def pending(connection: Connection, limit: int) -> list[str]:
-    """Return the ids of the runs that wait longest."""
-    query = select(tables.run.c.id).where(tables.run.c.status == RunStatus.PENDING.value)
-    return list(connection.scalars(query.order_by(tables.run.c.id).limit(limit)))
-
-
 def load(connection: Connection, tenant: str, graph_name: str) -> int:
     """Count the runs of a graph's versions that were begun and have not ended."""
     run = tables.run.c

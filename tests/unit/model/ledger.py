@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from tests.unit.model.ancestors import state_by_ancestors
+
 from sandgraph.model import scheduler
 from sandgraph.model.commands import (
     Command,
@@ -21,7 +23,7 @@ from sandgraph.model.commands import (
     StopAttempt,
 )
 from sandgraph.model.graph import NodeType
-from sandgraph.model.history import state_by_ancestors, state_so_far
+from sandgraph.model.history import state_so_far
 from sandgraph.model.journal import entries
 from sandgraph.model.run import AttemptStatus, NodeRunKey, NodeRunStatus, RunStatus
 from sandgraph.model.state import Json, State

@@ -5,12 +5,13 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from tests.unit.model.ancestors import state_by_ancestors
 from tests.unit.model.playbook import diff_of, key_of
 from tests.unit.model.programs import INITIAL, program
 from tests.unit.model.simulation import Simulation
 
 from sandgraph.model.commands import RecordCommit
-from sandgraph.model.history import apart, state_by_ancestors, state_so_far
+from sandgraph.model.history import apart, state_so_far
 from sandgraph.model.reducers import Reducer
 from sandgraph.model.state import Json, MergeConflict, ReduceKey, StateDiff, past
 
@@ -20,24 +21,6 @@ def commit(number: int, *parents: int, delete: str = "", **changes: Json) -> Rec
 
 
 COMMITS = [commit(1, 0, a=1), commit(2, 1, b=2), commit(3, 1, c=3), commit(4, 2, 3, a=4, delete="b"), commit(5, 3, d=5)]
-
-
-@pytest.mark.parametrize(
-    ("number", "state"),
-    [
-        (0, {"z": 0}),
-        (1, {"z": 0, "a": 1}),
-        (2, {"z": 0, "a": 1, "b": 2}),
-        (3, {"z": 0, "a": 1, "c": 3}),
-        (4, {"z": 0, "a": 4, "c": 3}),
-        (5, {"z": 0, "a": 1, "c": 3, "d": 5}),
-        (6, None),
-        (-1, None),
-    ],
-)
-def test_the_state_of_a_checkpoint_is_that_of_its_ancestors(number: int, state: dict[str, Json] | None) -> None:
-    assert state_by_ancestors({"z": 0}, COMMITS, number) == state
-    assert state_by_ancestors({"z": 0}, reversed(COMMITS), number) == state
 
 
 def test_the_state_so_far_is_that_of_all_branches() -> None:
@@ -119,9 +102,6 @@ def test_conflicts_so_far_are_those_of_the_last_set(seed: int) -> None:
 def test_reading_changes_nothing() -> None:
     initial: dict[str, Json] = {"z": 0}
     state_so_far(initial, COMMITS)[0]["z"] = 1
-    found = state_by_ancestors(initial, COMMITS, 0)
-    assert found is not None
-    found["z"] = 1
     assert initial == {"z": 0}
 
 
@@ -146,7 +126,6 @@ def test_a_long_history_is_read_without_walking_it_over_and_over() -> None:
     state, conflicts = state_so_far({}, commits)
     assert len(state) == 1_000
     assert not conflicts
-    assert state_by_ancestors({}, commits, 9_999) == {key: value for key, value in state.items() if int(key[1:]) % 2}
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.unit.model.ancestors import state_by_ancestors
 
 from sandgraph.api.schemas.graph import parse_graph
 from sandgraph.model import events, scheduler
 from sandgraph.model.commands import Command, RecordCommit, RecordNodeRun, RecordRun, ScheduleRetry, StartAttempt
 from sandgraph.model.graph import Condition, Graph
-from sandgraph.model.history import state_by_ancestors
 from sandgraph.model.limits import Limits
 from sandgraph.model.progress import Blueprint
 from sandgraph.model.run import AttemptStatus, Failure, NodeRunKey, NodeRunStatus

@@ -34,7 +34,6 @@ async def _ask_for_everything(store: Store, run_id: str) -> None:
     await _ask_for_lists(store, graph_id)
     await store.list_runs(RunFilter(frozenset({RunStatus.WAITING})), limit=1)
     await store.count_runs(RunStatus.PENDING, RunStatus.RUNNING)
-    await store.pending_runs(10)
     await store.graph_load("default", "g")
     await store.due_runs(now())
     await store.next_wake()
@@ -45,7 +44,6 @@ async def _ask_for_everything(store: Store, run_id: str) -> None:
     await store.standing(run_id, after=3, limit=5)
     for at in (None, 0, 1):
         await store.state(run_id, at)
-    await store.count_node_runs(run_id)
     await store.commits(run_id, upto=3)
     await store.commit(run_id, 1)
     await store.checkpoint(run_id, 1)

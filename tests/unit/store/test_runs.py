@@ -141,11 +141,9 @@ async def test_lists_are_newest_first_filtered_and_stable_under_inserts(store: S
         await store.list_runs(cursor="bm9uc2Vuc2U")
 
 
-async def test_runs_are_counted_and_the_pending_ones_come_oldest_first(store: Store, graph: Graph) -> None:
+async def test_runs_are_counted(store: Store, graph: Graph) -> None:
     made = [await accept(store, graph) for _ in range(3)]
     await store.apply(made[1].run_id, [RecordRun(RunStatus.RUNNING)])
-    assert await store.pending_runs(10) == [made[0].run_id, made[2].run_id]
-    assert await store.pending_runs(1) == [made[0].run_id]
     assert await store.count_runs() == 3
     assert await store.count_runs(RunStatus.PENDING) == 2
     assert await store.count_runs(RunStatus.PENDING, RunStatus.RUNNING) == 3
