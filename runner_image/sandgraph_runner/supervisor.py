@@ -162,12 +162,15 @@ class Attempt:
     def _watch(self, tick_s: float) -> None:
         """Serve the child until there is an outcome, or none can come."""
         beat = self._started + _FIRST_HEARTBEAT_S
-        while not self._message.is_settled and not self._capture.is_over and self._status is None:
+        while not self._capture.is_over and self._status is None:
             wait_s = min(tick_s, max(0.0, beat - time.monotonic()))
             for fd, _ in self._poll.poll(wait_s * 1000 + 1):
                 # A child can open the other end of its pipes and be quicker to read them.
                 with suppress(BlockingIOError):
                     self._handlers[fd](fd)
+            if self._message.is_settled:
+                # The report looks at what was used once more, and nobody's status says more than the message.
+                return
             self._reap()
             self._meter.sample()
             if time.monotonic() >= beat:

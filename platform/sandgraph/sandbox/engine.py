@@ -21,12 +21,11 @@ import requests
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, create_api_error_from_http_exception
 from docker.utils import kwargs_from_env
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from sandgraph.errors import ConfigurationError, EngineUnavailable, SandboxLost
 from sandgraph.sandbox.observed import ContainerState, ContainerUsage, EngineFacts, Labelled
 from sandgraph.sandbox.profile import REQUIRED_OF_ENGINE
-from sandgraph.sandbox.tasks import settled
+from sandgraph.sandbox.tasks import persistently, settled
 from sandgraph.settings import Settings
 from sandgraph.telemetry.metrics import Metrics
 
@@ -35,6 +34,8 @@ T = TypeVar("T")
 #: Seconds one request may take; a start on a loaded machine takes a few.
 _REQUEST_S = 20
 _THREADS = 16
+#: How often a call is tried, and the seconds after which it is not tried again.
+_TRIES, _RETRIES_S = 5, 10.0
 #: Seconds a look at a container's usage may take: nobody waits longer for a number that is only nice to have.
 _USAGE_S = 1.0
 _CONFLICT = 409
@@ -326,15 +327,11 @@ class Engine:
         client = self._client
         if client is None:
             raise EngineUnavailable(f"No Docker engine is connected, so it cannot {what}.")
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            stop=stop_after_attempt(5) | stop_after_delay(10),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
-            reraise=True,
-        )
         began, failed = time.monotonic(), True
         try:
-            done: T = await retrying(self._in_thread, lambda: action(client), undo)
+            done = await persistently(
+                lambda: self._in_thread(lambda: action(client), undo), _may_pass, within_s=_RETRIES_S, attempts=_TRIES
+            )
             failed = False
         except APIError as refused:
             reason = refused.explanation or str(refused)
@@ -441,7 +438,7 @@ def _read_usage(stats: Mapping[str, Any]) -> ContainerUsage | None:
     )
 
 
-def _may_pass(error: BaseException) -> bool:
+def _may_pass(error: Exception) -> bool:
     if isinstance(error, APIError):
         return error.is_server_error()
     return isinstance(error, requests.RequestException)

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
-
 from sandgraph.errors import EngineUnavailable, SandboxLost, Unavailable
 from sandgraph.model.limits import Isolation, Limits
 from sandgraph.sandbox.attempt import ContainerSandbox
@@ -23,7 +21,7 @@ from sandgraph.sandbox.observed import EngineFacts
 from sandgraph.sandbox.reaper import DEPLOYMENT_LABEL, Reaper
 from sandgraph.sandbox.spec import Owner, Sandbox
 from sandgraph.sandbox.stock import Stock
-from sandgraph.sandbox.tasks import Tasks
+from sandgraph.sandbox.tasks import Tasks, persistently
 from sandgraph.settings import Settings
 from sandgraph.telemetry.metrics import Metrics
 
@@ -200,15 +198,13 @@ class SandboxPool:
         return kind_for(facts.image_id, runtime, limits, container_limits(self._warm, facts.cpus))
 
     async def _acquire(self, parts: _Parts, place: Place, tenant: str) -> Container:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Unavailable) and not self._is_closed),
-            stop=stop_after_delay(LEASE_S),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
-            reraise=True,
-        )
         try:
             async with asyncio.timeout(LEASE_S):
-                return await retrying(self._fit, parts, place, tenant)
+                return await persistently(
+                    lambda: self._fit(parts, place, tenant),
+                    lambda error: isinstance(error, Unavailable) and not self._is_closed,
+                    within_s=LEASE_S,
+                )
         except TimeoutError:
             reason = parts.stock.trouble or "All of them are in use."
             raise EngineUnavailable(f"No sandbox could be had within {LEASE_S:g} s. {reason}") from None

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds of the longest pause after a first failure, and after any.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 
 
 async def settled(future: asyncio.Future[Any], timeout_s: float = math.inf) -> None:
@@ -20,6 +26,39 @@ async def settled(future: asyncio.Future[Any], timeout_s: float = math.inf) -> N
             await asyncio.wait([future], timeout=left if math.isfinite(left) else None)
         except asyncio.CancelledError:
             continue
+
+
+async def persistently(
+    action: Callable[[], Awaitable[T]],
+    may_pass: Callable[[Exception], bool],
+    *,
+    within_s: float,
+    attempts: float = math.inf,
+) -> T:
+    """Do something; where it fails in a way that may pass, again, after a pause that is random and grows.
+
+    Nearly always it succeeds at once, several times in an attempt's few milliseconds: then this costs nothing, where a
+    library's object for each call took a tenth of one.
+
+    Args:
+        action: What to do; called anew each time.
+        may_pass: Tells whether to try again after this.
+        within_s: Seconds after which a failure is the last one.
+        attempts: How often it is done at most.
+
+    Raises:
+        Exception: What the last try raised.
+    """
+    deadline, longest, tries = time.monotonic() + within_s, _FIRST_PAUSE_S, 0
+    while True:
+        tries += 1
+        try:
+            return await action()
+        except Exception as error:
+            if tries >= attempts or time.monotonic() >= deadline or not may_pass(error):
+                raise
+        await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - it spreads tries, and keeps no secret
+        longest = min(2 * longest, _LONGEST_PAUSE_S)
 
 
 class Tasks:
