@@ -102,8 +102,9 @@ TRANSACTIONS = {
     "recovery.resume": Phase.RECOVERY,
 }
 
-#: Modules of `sandgraph.store` whose own transactions no run depends on: they tidy up and count, now and then.
-HOUSEKEEPING = frozenset({"api_keys", "kept_answers", "retention", "tenants", "webhook_deliveries"})
+#: Modules of `sandgraph.store` whose own transactions no run depends on: they tidy up and count, now and then, and
+#: `store` itself installs what comes with the platform, at each start.
+HOUSEKEEPING = frozenset({"api_keys", "kept_answers", "retention", "store", "tenants", "webhook_deliveries"})
 
 #: The same whatever the sandboxes are.
 _PLATFORM = (
