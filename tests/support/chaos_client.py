@@ -69,7 +69,10 @@ class Client:
         program, ids = case.program, dict[str, str]()
         create = self._platform.store.save_graph if self._life.docker else self._platform.catalog.create_graph
         for name, document in [*program.subgraphs.items(), ("", program.graph)]:
-            graph = parse_graph(graph_of(with_ids(document, ids), case.seed, self._life), self._platform.settings)
+            # What is inside of another program may have the same name, and would be a version of the same graph: each
+            # life would make new ones of both, and a run that is asked for again would be another.
+            own = {**with_ids(document, ids), "name": f"program {case.seed} {name}".strip()}
+            graph = parse_graph(graph_of(own, case.seed, self._life), self._platform.settings)
             ids[name] = (await _insist(create, graph))[0].graph_id
 
         async def submit() -> str:
