@@ -252,9 +252,9 @@ def _check_problems(body: bytes, check: Check) -> None:
             all(type(number) is int or number is None for number in numbers)
             and problem["index"] in range(count)
             and problem["code"] in _PROBLEM_CODES
-            and isinstance(problem["message"], str)
+            and _is_valid_text(problem["message"])
         )
-        if not is_sound or _has_surrogate(body):
+        if not is_sound:
             raise Invalid("a problem's fields are not of the protocol's types")
 
 
@@ -309,6 +309,17 @@ def _parse(body: bytes, max_depth: int) -> Any:
 def _without_strings(body: bytes) -> bytes:
     # Without escaped quotes, strings are every second part. Of backslashes in a row, the first escapes the second.
     return b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+
+
+def _is_valid_text(value: object) -> bool:
+    """Tell whether it is text without lone surrogates, which JSON can write and UTF-8 cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_surrogate(body: bytes) -> bool:

@@ -284,8 +284,12 @@ def problem(**changes: object) -> str:
     return json.dumps({"problems": [fields]})
 
 
-def test_a_checks_problems_are_passed_on() -> None:
-    assert judged(problem(), CHECK).body == problem().encode()
+@pytest.mark.parametrize("message", ["m", "", "\N{GRINNING FACE} no"])
+def test_a_checks_problems_are_passed_on(message: str) -> None:
+    assert judged(problem(message=message), CHECK).body == problem(message=message).encode()
+
+
+def test_a_check_may_find_nothing() -> None:
     assert judged('{"problems":[]}', CHECK).reason is Reason.NONE
 
 
